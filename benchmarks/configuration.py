@@ -22,6 +22,7 @@ from typing import Any, Literal
 import yaml
 
 from benchmarks.configuration_examples import (
+    BESIDE,
     CONSTRAINT,
     DEFAULTS,
     EXAMPLES,
@@ -39,6 +40,7 @@ from safescale_ammt.constitution.constitution import (
     HumanRule,
 )
 from safescale_ammt.constitution.principles import JUDGED, TIERS, Constraint, Principle
+from safescale_ammt.constitution.table_threats import Change, TableThreat
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import json_form
 from safescale_ammt.reporting.wording import METRICS
@@ -50,6 +52,7 @@ _TYPES = {
     float: "number",
     bool: "true or false",
     str: "text",
+    tuple[tuple[str, Change], ...]: "mapping of a column to its change",
     int | Literal["auto"]: "whole number, or auto",
     float | Literal["auto"]: "number, or auto",
 }
@@ -229,8 +232,9 @@ def section_rows(section: type[Section]) -> Iterator[tuple[str, ...]]:
 OWNERS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
     ("constitution", Constitution, ("principles", "gate", "groups", "human")),
     ("principles[]", Principle, ("constraint", "enforce")),
-    # Threats and losses are read by the Python API alone, whose page tells them.
-    ("principles[].constraint", Constraint, ("threat", "loss")),
+    # Balls and losses are read by the Python API alone, whose page tells them.
+    ("principles[].constraint", Constraint, ("threat", "loss", "table_threat")),
+    ("principles[].constraint.threat", TableThreat, ()),
     ("principles[].train", Principle, ("id", "text", "why", "constraint")),
     ("gate", GateRule, ()),
     ("groups", GroupRule, ()),
@@ -243,7 +247,10 @@ def placed(where: str, lines: Mapping[str, Any], base: Mapping[str, Any]) -> Any
     """Returns a constitution with these lines in one of its parts."""
     part = where.partition("[].")[2]
     principle: dict[str, Any] = {"id": "p", "constraint": base}
-    if part:
+    if part == "constraint.threat":
+        threat = {**base["threat"], **lines}
+        principle["constraint"] = {**base, "threat": threat}
+    elif part:
         principle[part] = {**principle.get(part, {}), **lines}
     elif where == "principles[]":
         principle |= lines
@@ -260,6 +267,7 @@ def rule_rows() -> Iterator[tuple[str, ...]]:
         f"principles[].{part}": principle[part] for part in ("constraint", "train")
     }
     plain |= {"principles[]": principle, **parts}
+    plain["principles[].constraint.threat"] = {}
     for where, owner, elsewhere in OWNERS:
         hints, texts = typing.get_type_hints(owner), meanings(owner)
         for name in (f.name for f in fields(owner) if f.name not in elsewhere):
@@ -303,7 +311,7 @@ def accepted(constraint: Mapping[str, Any], **train: Any) -> Principle | None:
 def metric_rows() -> Iterator[tuple[str, ...]]:
     """Yields a row for each metric: what a promise about it may say."""
     for metric in JUDGED:
-        line = {"metric": metric, "threshold": 0.1}
+        line = {"metric": metric, "threshold": 0.1, **BESIDE.get(metric, {})}
         by, alone = {**line, "group": "sex"}, line
         tiers = {
             tier: [c for c in (by, alone) if accepted({**c, "tier": tier})]

@@ -88,9 +88,19 @@ RAW: Mapping[str, Mapping[str, Any]] = {"data": {"label": "outcome", "splits": S
 CONSTRAINT = {"metric": "tpr_gap", "group": "sex", "threshold": 0.08}
 """The constraint whose defaults the page shows."""
 _TWIN = {"metric": "accuracy", "reference": "unconstrained_twin", "delta": -0.01}
-LINES: Mapping[str, Mapping[str, Any]] = dict.fromkeys(
-    ("reference", "delta", "floor"), _TWIN
-)
+_STEADY = {
+    "metric": "robust_accuracy",
+    "threshold": 0.7,
+    "threat": {"changes": 1, "columns": {"income": {"by": 2, "step": 1}, "sex": "any"}},
+}
+BESIDE: Mapping[str, Mapping[str, Any]] = {
+    "robust_accuracy": {"threat": {"columns": {"income": {"by": 2, "step": 1}}}}
+}
+"""Metric -> lines that it cannot do without."""
+LINES: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("reference", "delta", "floor"), _TWIN),
+    **dict.fromkeys(("changes", "columns", "sensitive"), _STEADY),
+}
 """Key of a constraint -> the constraint that may have it."""
 DEFAULTS: Mapping[str, str] = {
     "id": "required",
@@ -104,6 +114,9 @@ DEFAULTS: Mapping[str, str] = {
     "floor": "none",
     "allow_constant": "`false`",
     "feedback": "`figures`",
+    "changes": "`1`",
+    "columns": "required",
+    "sensitive": "`[]`",
 }
 """Key of a principle or constitution whose default is no plain value -> words."""
 RULES: Mapping[str, Mapping[str, Any]] = {
@@ -117,6 +130,11 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "principles[].constraint.reference": {"reference": "unconstrained_twin"},
     "principles[].constraint.delta": {"delta": -0.01},
     "principles[].constraint.floor": {"floor": 0.8},
+    "principles[].constraint.threat.changes": {"changes": 2},
+    "principles[].constraint.threat.columns": {
+        "columns": {"income": {"share": 0.1, "step": 0.05}, "sex": ["f", "m"]}
+    },
+    "principles[].constraint.threat.sensitive": {"sensitive": ["sex"]},
     "gate.planned_submissions": {"planned_submissions": 4},
     "gate.on_uncertifiable": {"on_uncertifiable": "human"},
     "gate.allow_constant": {"allow_constant": True},

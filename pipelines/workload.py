@@ -53,7 +53,7 @@ class Workload:
 
         Raises:
             ConstitutionError: there is such a promise, or one within strata whose
-                groups nobody would count.
+                groups nobody would count, or on changes of such a column.
         """
         # The search refuses it too, but only after the data have been prepared.
         data = self.data
@@ -66,6 +66,10 @@ class Workload:
                     f"section does not declare; {expected}."
                 )
         self.constitution.require_crosses(data.crosses)
+        never = (*data.drop, data.label)
+        self.constitution.require_changeable(
+            data.sensitive, never, in_model=data.sensitive_in_model
+        )
 
     @classmethod
     def load(

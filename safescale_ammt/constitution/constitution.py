@@ -20,6 +20,7 @@ from safescale_ammt.constitution.principles import (
     check_consistent,
     read_principle,
 )
+from safescale_ammt.constitution.table_threats import TableThreat
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.canonical import canonical_json, checked_flag, digest_json
@@ -142,8 +143,8 @@ class Constitution:
 
         Args:
             raw: the mapping.
-            attacks: whether whoever judges can attack a model: no stage of the
-                pipeline can, so that promises on attacks are refused by default.
+            attacks: whether whoever judges attacks a module's inputs, as the Python
+                API does: the pipeline attacks rows of tables, by changes of columns.
             numbers: whether whoever judges knows predicted numbers: the pipeline
                 knows classes, so that promises on losses are refused by default.
 
@@ -240,8 +241,14 @@ class Constitution:
 
     @property
     def threats(self) -> tuple[Threat, ...]:
-        """The threats that principles speak of, each once."""
+        """The threats to a module's inputs that principles speak of, each once."""
         found = (p.constraint.threat for p in self.principles)
+        return tuple(dict.fromkeys(threat for threat in found if threat))
+
+    @property
+    def table_threats(self) -> tuple[TableThreat, ...]:
+        """The threats to rows of a table that principles speak of, each once."""
+        found = (p.constraint.table_threat for p in self.principles)
         return tuple(dict.fromkeys(threat for threat in found if threat))
 
     @property
@@ -268,6 +275,41 @@ class Constitution:
                     "data count no rows of both; declare "
                     f"data.crosses: {{{group}_{given}: [{group}, {given}]}}."
                 )
+
+    def require_changeable(
+        self, sensitive: Sequence[str], never: Sequence[str], *, in_model: bool
+    ) -> None:
+        """Refuses threats to columns that nobody may change, or not unasked.
+
+        Args:
+            sensitive: columns that the data declare sensitive.
+            never: columns that no model reads: the label, and those dropped.
+            in_model: whether the model reads sensitive columns.
+
+        Raises:
+            ConstitutionError: there is such a threat.
+        """
+        for p in self.principles:
+            threat = p.constraint.table_threat
+            for name, _ in threat.columns if threat else ():
+                assert threat is not None
+                if name in never:
+                    raise ConstitutionError(
+                        f"Principle {p.id!r} changes the column {name!r}, which no "
+                        "model reads; leave it out of threat.columns."
+                    )
+                if name in sensitive and not in_model:
+                    raise ConstitutionError(
+                        f"Principle {p.id!r} changes {name!r}, which the data declare "
+                        "sensitive and no model reads; leave it out of threat.columns, "
+                        "or set data.sensitive_in_model."
+                    )
+                if name in sensitive and name not in threat.sensitive:
+                    raise ConstitutionError(
+                        f"Principle {p.id!r} changes {name!r}, which the data declare "
+                        f"sensitive; if that is meant, say threat.sensitive: [{name}], "
+                        "else leave it out."
+                    )
 
     def principle(self, name: str) -> Principle:
         """Returns the principle with this id."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from safescale_ammt.constitution.entries import number, section, text
 from safescale_ammt.constitution.losses import BoundedLoss, read_loss
+from safescale_ammt.constitution.table_threats import TableThreat, read_table_threat
 from safescale_ammt.constitution.threats import Threat, read_threat
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.canonical import checked_flag
@@ -21,18 +22,15 @@ GROUP_METRICS = (*GAPS, "dp_ratio", "worst_group_error")
 SKILL_METRICS = ("auc", "balanced_accuracy", "precision", "recall")
 """Measures of use that a rare class does not blind, as it blinds accuracy."""
 ROBUST = "robust_accuracy"
-"""Right answers that are left under attack; the Python API's trainer alone attacks."""
+"""Right answers that are left under attack: of a module's inputs in the Python API, of
+a table's columns in the pipeline."""
 LOSS_GAP = "loss_gap"
 """Mean bounded losses of groups; the Python API's trainer alone predicts numbers."""
-ROBUST_METRICS = (
-    ROBUST,
-    "certified_accuracy",
-    "corruption_accuracy",
-    "attack_sanity_flags",
-)
-JUDGED = ("accuracy", *SKILL_METRICS, *GROUP_METRICS, "calibration_error")
+UNJUDGED = ("certified_accuracy", "corruption_accuracy", "attack_sanity_flags")
+"""Metrics of robustness that nothing judges yet."""
+JUDGED = ("accuracy", *SKILL_METRICS, *GROUP_METRICS, "calibration_error", ROBUST)
 """Metrics that `evaluate_safety` has an evaluator for."""
-METRICS = (*JUDGED, *ROBUST_METRICS, LOSS_GAP)
+METRICS = (*JUDGED, *UNJUDGED, LOSS_GAP)
 FLOORS = ("accuracy", "balanced_accuracy", "recall")
 """Measures of use that are sums of rates, and can be held to a floor."""
 # The optimizer's constraints are sums of rates.
@@ -53,10 +51,7 @@ _HIGHER_IS_BETTER = {
     "certified_accuracy",
     "corruption_accuracy",
 }
-_ELSEWHERE = {
-    ROBUST: ", and only train_model of the Python API attacks",
-    LOSS_GAP: ", and only train_model of the Python API predicts numbers",
-}
+_ELSEWHERE = {LOSS_GAP: ", and only train_model of the Python API predicts numbers"}
 
 
 @dataclass(frozen=True)
@@ -75,8 +70,9 @@ class Constraint:
         floor: absolute floor beside the reference.
         given: a sensitive column, a declared merge or a cross: groups are compared
             within each of its values alone; the line holds in every one.
-        threat: what an attacker may change, of `robust_accuracy`.
+        threat: what an attacker may change of a module's inputs, of `robust_accuracy`.
         loss: whose means are compared, of `loss_gap`.
+        table_threat: what an attacker may change of a table's row, likewise.
     """
 
     metric: str
@@ -90,6 +86,7 @@ class Constraint:
     given: str | None = None
     threat: Threat | None = None
     loss: BoundedLoss | None = None
+    table_threat: TableThreat | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -97,11 +94,22 @@ class Constraint:
         return tuple(name for name in (self.group, self.given) if name)
 
     @property
+    def attack(self) -> str | None:
+        """Says what is changed of a table's rows, None where nothing is."""
+        return self.table_threat.name if self.table_threat else None
+
+    @property
+    def provable(self) -> bool:
+        """Whether rows can show it: who survives a search may still break."""
+        return self.table_threat is None or self.table_threat.enumerated
+
+    @property
     def over(self) -> str:
         """Says which groups are compared, such as ` by sex given education`."""
         by = f" by {self.group}" if self.group else ""
         by += f" given {self.given}" if self.given else ""
-        by += f" under {self.threat.name}" if self.threat else ""
+        under = self.threat.name if self.threat else self.attack
+        by += f" under {under}" if under else ""
         return by + (f" in {self.loss.name}" if self.loss else "")
 
     @property
@@ -116,6 +124,11 @@ class Constraint:
             return (
                 f"a line that moves with {self.reference} is none that training can "
                 "hold; promise an accuracy of at least a threshold beside it"
+            )
+        if self.table_threat is not None:
+            return (
+                "the pipeline does not train for changes of columns; the gate judges "
+                "it all the same"
             )
         surrogate = self.threat is not None or self.loss is not None
         if self.metric not in TRAINABLE and not surrogate:
@@ -175,6 +188,7 @@ class Principle:
     def to_dict(self) -> dict[str, Any]:
         """Returns the canonical mapping: defaults filled in, None left out."""
         c = self.constraint
+        attack = c.threat or c.table_threat
         fields = {
             "metric": c.metric,
             "group": c.group,
@@ -185,7 +199,7 @@ class Principle:
             "reference": c.reference,
             "delta": c.delta,
             "floor": c.floor,
-            "threat": c.threat and c.threat.to_dict(),
+            "threat": attack and attack.to_dict(),
             "loss": c.loss and c.loss.to_dict(),
         }
         return {
@@ -206,7 +220,7 @@ def read_principle(
     Args:
         raw: the entry.
         index: its place in the list.
-        attacks: whether whoever judges can attack a model.
+        attacks: whether whoever judges attacks a module's inputs, not a table's rows.
         numbers: whether whoever judges knows predicted numbers.
 
     Raises:
@@ -223,7 +237,7 @@ def read_principle(
     train = section(entry.get("train", {}), f"{name}.train", ("enforce",))
     # Gaps are trained for, unless the author says otherwise. The others could not be
     # once: files from then mean what they meant, and keep their digests.
-    by_default = constraint.metric in (*GAPS, ROBUST, LOSS_GAP)
+    by_default = constraint.metric in (*GAPS, LOSS_GAP) or constraint.threat is not None
     enforce = checked_flag(
         train.get("enforce", by_default), f"{name}.train.enforce", ConstitutionError
     )
@@ -249,9 +263,9 @@ def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constra
             f"{where}.metric is {metric!r}, unknown; {one_of(JUDGED, metric)}."
         )
     # A promise that nobody judges would look fulfilled: it is refused, not ignored.
-    attacked = attacks and metric == ROBUST
+    attacked = metric == ROBUST
     of_numbers = numbers and metric == LOSS_GAP
-    if metric not in JUDGED and not attacked and not of_numbers:
+    if metric not in JUDGED and not of_numbers:
         raise ConstitutionError(
             f"{where}.metric {metric} has no evaluator in this version"
             f"{_ELSEWHERE.get(metric, '')}; {one_of(JUDGED)}."
@@ -277,9 +291,12 @@ def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constra
         given=entry.get("given"),
         # Without one nobody knows what is promised: none is the default.
         threat=read_threat(entry.get("threat", {}), f"{where}.threat")
-        if attacked
+        if attacked and attacks
         else None,
         loss=read_loss(entry.get("loss", {}), f"{where}.loss") if of_numbers else None,
+        table_threat=read_table_threat(entry.get("threat", {}), f"{where}.threat")
+        if attacked and not attacks
+        else None,
     )
     _check_constraint(constraint, where)
     # Filled in, so that a delta of 0 has one digest, written out or not.

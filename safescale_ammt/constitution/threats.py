@@ -6,6 +6,7 @@ threat: {norm: l2, eps: 0.5, range: [0, 1]}      by at most .5 in length, inside
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,11 @@ def read_threat(raw: Any, where: str, names: tuple[str, str, str] = KEYS) -> Thr
     Raises:
         ConstitutionError: an unknown key or norm, or numbers that bound nothing.
     """
+    if isinstance(raw, Mapping) and "columns" in raw:
+        raise ConstitutionError(
+            f"{where} changes columns of a table, which the pipeline alone does; a "
+            "module's inputs are attacked in a ball, as {norm: linf, eps: 0.1}."
+        )
     entry = section(raw, where, names)
     by, radius, inside = names
     norm = entry.get(by)

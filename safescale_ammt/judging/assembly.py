@@ -32,6 +32,7 @@ from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import decide
 from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.profile import describe
+from safescale_ammt.judging.robust import attack_figures, faults, wrongly_drawn
 from safescale_ammt.judging.sampling_model import SamplingModel
 from safescale_ammt.judging.usefulness import doubts, headlines
 from safescale_ammt.judging.verdict import (
@@ -107,6 +108,7 @@ def problems(evidence: Evidence) -> tuple[str, ...]:
         codes = getattr(evidence, f"{prefix}prediction")
         if ((codes < 0) | (codes >= evidence.classes)).any():
             sentences.append(f"The {name} predicts a class that does not exist.")
+    sentences += faults(evidence)
     return tuple(sentences)
 
 
@@ -138,6 +140,8 @@ def assemble(
     # A verdict of before there were headlines states no base rates.
     if submission.base_rates:
         figures["headlines"] = headlines(evidence, submission.base_rates)
+    if evidence.attacks:
+        figures["attacks"] = attack_figures(evidence, constitution)
     return Verdict(
         model=submission.model,
         constitution=constitution.digest,
@@ -159,6 +163,7 @@ def assemble(
         evidence=evidence_digest,
         base_rates=submission.base_rates,
         sampling=submission.sampling,
+        attacks={key: words for key, (words, _) in evidence.attacks.items()},
     )
 
 
@@ -218,6 +223,10 @@ def check_figures(
         raise IntegrityError(f"The verdict in {folder} states {fault}.")
     evidence, rows = evidence_of(folder, verdict)
     submission = submission_of(verdict)
+    if why := wrongly_drawn(evidence, rows, verdict.holdout):
+        raise IntegrityError(
+            f"The verdict in {folder} does not follow from its evidence: {why}."
+        )
     if sampling := verdict.sampling:
         # How many draws there are, and how many are distinct, the evidence shows.
         units, distinct = len(rows), distinct_count(rows, in_place=True)
@@ -270,6 +279,7 @@ def evidence_of(folder: Path, verdict: Verdict) -> tuple[Evidence, np.ndarray]:
         classes=verdict.classes,
         positive=verdict.positive,
         rows=verdict.rows,
+        attacks=verdict.attacks,
     )
 
 

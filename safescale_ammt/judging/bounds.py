@@ -21,7 +21,7 @@ from safescale_ammt.binomial.two_rates import (
     ratio_upper,
     shows_below,
 )
-from safescale_ammt.constitution.principles import Constraint
+from safescale_ammt.constitution.principles import ROBUST, Constraint
 from safescale_ammt.judging.certify import (
     GroupHits,
     Hits,
@@ -35,6 +35,7 @@ from safescale_ammt.judging.certify import (
 )
 from safescale_ammt.judging.evidence import IntArray
 from safescale_ammt.judging.findings import FAILS, NO_METHOD
+from safescale_ammt.judging.robust import EVERY, SEARCHED
 from safescale_ammt.judging.skill import MeanHits, TwoClassHits
 
 Pair = tuple[IntArray, IntArray, Line]
@@ -77,7 +78,7 @@ def bounds(constraint: Constraint, hits: Hits, alpha: float) -> Bounds:
         p = utility_p(constraint, hits, alpha)
         if constraint.reference is None:
             ends = clopper_pearson(int(hits.correct), hits.rows, alpha)
-            return Bounds(*ends, p, "Clopper-Pearson")
+            return _of_attack(constraint, Bounds(*ends, p, "Clopper-Pearson"))
         b, c = int(hits.only_model), int(hits.only_reference)
         floor = " and Clopper-Pearson" if constraint.floor is not None else ""
         return Bounds(*gain_bounds(b, c, hits.rows, alpha), p, EXACT_PAIRED + floor)
@@ -94,7 +95,19 @@ def bounds(constraint: Constraint, hits: Hits, alpha: float) -> Bounds:
     lower = [clopper_pearson(int(x), n, share)[0] for x, n in columns(large)]
     each = [float(rate_p_above(x, n, line_at(constraint))) for x, n in columns(large)]
     adjusted = min(1.0, min(each, default=1.0) * max(1, len(each)))
-    return Bounds(max(lower, default=0.0), max(upper), adjusted, "Clopper-Pearson")
+    low, high = max(lower, default=0.0), max(upper)
+    if constraint.metric == ROBUST:
+        low, high = 1 - high, 1 - low
+    return _of_attack(constraint, Bounds(low, high, adjusted, "Clopper-Pearson"))
+
+
+def _of_attack(constraint: Constraint, found: Bounds) -> Bounds:
+    """Returns bounds with the attack behind them: a search bounds from above alone."""
+    if constraint.table_threat is None:
+        return found
+    if constraint.table_threat.enumerated:
+        return replace(found, method=EVERY)
+    return replace(found, lower=0.0, method=SEARCHED)
 
 
 def _gap_bounds(constraint: Constraint, hits: GroupHits, alpha: float) -> Bounds:

@@ -24,7 +24,7 @@ from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.intervals import rate_p_above, rate_p_below
 from safescale_ammt.binomial.paired import gain_p_above, shows_gain
 from safescale_ammt.binomial.two_rates import shows_above, shows_below
-from safescale_ammt.constitution.principles import Constraint
+from safescale_ammt.constitution.principles import ROBUST, Constraint
 from safescale_ammt.judging.evidence import IntArray
 from safescale_ammt.judging.group_rates import Rates
 from safescale_ammt.judging.skill import MeanHits, SkillHits, TwoClassHits
@@ -87,12 +87,13 @@ def inside(
     first guess for the power check, never for the gate.
     """
     if isinstance(hits, PairedHits):
-        return shows_use(constraint, hits, alpha, normal=normal)
+        return shows_use(constraint, hits, alpha, normal=normal) & constraint.provable
     if isinstance(hits, TwoClassHits | MeanHits):
         return hits.shows_above(line_at(constraint), alpha, normal=normal)
     # A group that nobody can judge might be the one for which the promise is broken.
     holds = np.ones(hits.rates[0].hits.shape[:-1], dtype=bool)
-    if hits.small.any() or (compares(constraint) and len(hits.small) < 2):
+    alone = compares(constraint) and len(hits.small) < 2
+    if hits.small.any() or alone or not constraint.provable:
         return ~holds
     if not compares(constraint):
         for x, n in columns(hits):
@@ -189,12 +190,14 @@ def breaches(constraint: Constraint, hits: Hits) -> BoolArray:
 
 def compares(constraint: Constraint) -> bool:
     """Whether the metric compares groups pairwise (else each with the line)."""
-    return constraint.metric != "worst_group_error"
+    return constraint.metric not in ("worst_group_error", ROBUST)
 
 
 def line_at(constraint: Constraint) -> float:
-    """The constraint's threshold, 0 if it has none."""
-    return float(constraint.threshold or 0.0)
+    """The line of what hits count: the constraint's threshold, 0 if it has none."""
+    line = float(constraint.threshold or 0.0)
+    # Of groups under attack the rows that do not survive are counted, as errors are.
+    return 1 - line if constraint.metric == ROBUST else line
 
 
 def columns(hits: GroupHits) -> Iterator[tuple[IntArray, int]]:

@@ -1,10 +1,11 @@
 """Evidence: the rows from which every figure of a verdict is derived again.
 
 One Parquet file with a row per judged row: its raw-row hash, label, prediction
-and score of the model and of its unconstrained twin, and the value of each
-group. No features. The file is personal data (label, group and prediction of a
-person): it lies apart from its verdict (`store.protected`) and, of what is registered,
-in the bundle; keep it as long as an audit needs it and let few people read it.
+and score of the model and of its unconstrained twin, the value of each group, and what
+became of the row under each attack. No features. The file is personal data (label,
+group and prediction of a person): it lies apart from its verdict (`store.protected`)
+and, of what is registered, in the bundle; keep it as long as an audit needs it and let
+few people read it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,7 +41,7 @@ READ_ROWS = 1 << 17
 ROOM = 28
 """Bytes of a row that must fit (`files.memory`): twice as many are held at most."""
 # Groups are named by the user: the prefix keeps a group `label` apart from the label.
-GROUP = "group:"
+GROUP, ATTACK = "group:", "attack:"
 _COLUMNS = {
     "row": pa.binary(ROW_BYTES),
     "label": pa.int64(),
@@ -65,6 +66,7 @@ class Evidence:
         twin_score: its scores (n,).
         classes: number of classes.
         positive: the positive class code, None: maximum over all classes.
+        attacks: key of a threat -> (outcomes in words, codes (n,) into them).
     """
 
     label: IntArray
@@ -75,6 +77,9 @@ class Evidence:
     twin_score: Array | None = None
     classes: int = 2
     positive: int | None = 1
+    attacks: Mapping[str, tuple[tuple[str, ...], IntArray]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         columns = {
@@ -83,6 +88,7 @@ class Evidence:
             "twin_prediction": self.twin_prediction,
             "twin_score": self.twin_score,
             **{f"groups[{name!r}]": codes for name, (_, codes) in self.groups.items()},
+            **{f"attacks[{n!r}]": codes for n, (_, codes) in self.attacks.items()},
         }
         for name, column in columns.items():
             if column is not None and len(column) != len(self.label):
@@ -97,6 +103,12 @@ class Evidence:
     def judged_classes(self) -> tuple[int, ...]:
         """Codes of the classes that rates are taken of."""
         return judged_classes(self.classes, self.positive)
+
+    @property
+    def worded(self) -> dict[str, tuple[tuple[str, ...], IntArray]]:
+        """Columns of words as their file names them: groups, outcomes of attacks."""
+        groups = {GROUP + name: column for name, column in self.groups.items()}
+        return groups | {ATTACK + key: column for key, column in self.attacks.items()}
 
     def group(self, name: str) -> tuple[tuple[str, ...], IntArray]:
         """Returns the values and codes of a group column.
@@ -142,9 +154,9 @@ def write_evidence(
     """
     columns = {name: getattr(evidence, name) for name in list(_COLUMNS)[1:]}
     texts = {
-        n: pa.array(values, pa.string()) for n, (values, _) in evidence.groups.items()
+        n: pa.array(values, pa.string()) for n, (values, _) in evidence.worded.items()
     }
-    kinds = {**_COLUMNS, **{GROUP + name: pa.string() for name in texts}}
+    kinds = {**_COLUMNS, **dict.fromkeys(texts, pa.string())}
     with pq.ParquetWriter(sink, pa.schema(kinds), compression="zstd") as writer:
         for at in range(0, len(evidence.label), PART_ROWS):
             own = slice(at, at + PART_ROWS)
@@ -158,8 +170,8 @@ def write_evidence(
                 kind = _COLUMNS[name]
                 table[name] = pa.array(column[own].astype(kind.to_pandas_dtype()))
             # Values, not codes: the file is read without the verdict that numbers them.
-            for name, (_, codes) in evidence.groups.items():
-                table[GROUP + name] = texts[name].take(pa.array(codes[own]))
+            for name, (_, codes) in evidence.worded.items():
+                table[name] = texts[name].take(pa.array(codes[own]))
             writer.write_table(pa.table(table))
 
 
@@ -173,8 +185,8 @@ def evidence_digest(evidence: Evidence, rows: NDArray[Any]) -> str:
     for name, kind in list(_COLUMNS.items())[1:]:
         column = getattr(evidence, name)
         parts[name] = _column_digest(column, kind.to_pandas_dtype())
-    for name, (values, codes) in evidence.groups.items():
-        parts[GROUP + name] = [list(values), _column_digest(codes, np.int64)]
+    for name, (values, codes) in evidence.worded.items():
+        parts[name] = [list(values), _column_digest(codes, np.int64)]
     return digest_json(parts)
 
 
@@ -192,6 +204,7 @@ def read_evidence(
     classes: tuple[str, ...],
     positive: str,
     rows: int | None = None,
+    attacks: Mapping[str, tuple[str, ...]] | None = None,
 ) -> tuple[Evidence, np.ndarray]:
     """Reads the evidence table.
 
@@ -201,6 +214,7 @@ def read_evidence(
         classes: class names by code.
         positive: the positive class, or "".
         rows: how many rows the verdict speaks of; None = not known.
+        attacks: key of a threat -> its outcomes in words, likewise.
 
     Returns:
         The evidence and the raw-row hashes, (n, 16) uint8.
@@ -211,39 +225,40 @@ def read_evidence(
         DataError: its rows do not fit in memory.
     """
     sizes = {name: len(classes) for name in ("label", "prediction", "twin_prediction")}
-    sizes |= {GROUP + name: len(values) for name, values in groups.items()}
-    known = {n: pa.array(values, pa.string()) for n, values in groups.items()}
+    worded = {GROUP + name: tuple(values) for name, values in groups.items()}
+    worded |= {ATTACK + key: tuple(words) for key, words in (attacks or {}).items()}
+    sizes |= {name: len(values) for name, values in worded.items()}
+    known = {n: pa.array(values, pa.string()) for n, values in worded.items()}
     at = 0
-    with opened(path, groups, rows) as file:
+    with opened(path, worded, rows) as file:
         count = file.metadata.num_rows
         check_fits(count * ROOM, str(path))
         hashes = np.empty(count, f"V{ROW_BYTES}")
         columns: dict[str, NDArray[Any]] = {
             name: np.empty(count, code_type(sizes[name]) if name in sizes else float)
-            for name in (*list(_COLUMNS)[1:], *(GROUP + name for name in groups))
+            for name in (*list(_COLUMNS)[1:], *worded)
         }
         for batch in file.iter_batches(READ_ROWS):
             table = pa.Table.from_batches([batch])
-            check_values(path, table, groups)
+            check_values(path, table, worded)
             own = slice(at, at := at + len(table))
             if at > count:
                 break
             hashes[own] = fixed_bytes(table["row"], hashes.dtype)
             for name, column in columns.items():
                 values = table[name].combine_chunks()
-                if name.startswith(GROUP):
-                    found = pc.index_in(
-                        values.dictionary, known[name.removeprefix(GROUP)]
-                    )
+                if name in worded:
+                    found = pc.index_in(values.dictionary, known[name])
                     values = found.take(values.indices)
                 columns[name] = filled(
                     column, own, values.to_numpy(zero_copy_only=False)
                 )
     if at != count:
         raise IntegrityError(f"{path} states {count:,} rows and holds others.")
-    coded = {n: (tuple(v), columns.pop(GROUP + n)) for n, v in groups.items()}
+    coded = {name: (values, columns.pop(name)) for name, values in worded.items()}
     evidence = Evidence(
-        groups=coded,
+        groups={n: coded[GROUP + n] for n in groups},
+        attacks={key: coded[ATTACK + key] for key in attacks or {}},
         classes=len(classes),
         positive=classes.index(positive) if positive else None,
         **columns,
@@ -263,7 +278,7 @@ def filled(column: NDArray[Any], own: slice, values: NDArray[Any]) -> NDArray[An
 
 @contextmanager
 def opened(
-    path: Path, groups: Mapping[str, tuple[str, ...]], rows: int | None
+    path: Path, worded: Mapping[str, tuple[str, ...]], rows: int | None
 ) -> Iterator[pq.ParquetFile]:
     """Opens evidence, its columns and number of rows checked by the footer.
 
@@ -273,7 +288,7 @@ def opened(
     try:
         with open_regular(path, follow=False) as source:
             file = fitting(source, str(path), whole=False)
-            check_types(path, file.schema_arrow, groups)
+            check_types(path, file.schema_arrow, worded)
             if rows not in (None, file.metadata.num_rows):
                 raise IntegrityError(
                     f"The verdict beside {path} does not follow from its evidence: it "
@@ -342,10 +357,10 @@ def rows_digest(rows: NDArray[Any], *, in_place: bool = False) -> str:
 
 
 def check_types(
-    path: Path, schema: pa.Schema, groups: Mapping[str, tuple[str, ...]]
+    path: Path, schema: pa.Schema, worded: Mapping[str, tuple[str, ...]]
 ) -> None:
-    """Refuses columns that are not those of a verdict with these groups."""
-    expected = {**_COLUMNS, **{GROUP + name: pa.string() for name in groups}}
+    """Refuses columns that are not those of a verdict with these columns of words."""
+    expected = {**_COLUMNS, **dict.fromkeys(worded, pa.string())}
     present = {
         field.name: field.type.value_type
         if pa.types.is_dictionary(field.type)
@@ -361,9 +376,9 @@ def check_types(
 
 
 def check_values(
-    path: Path, table: pa.Table, groups: Mapping[str, tuple[str, ...]]
+    path: Path, table: pa.Table, worded: Mapping[str, tuple[str, ...]]
 ) -> None:
-    """Refuses gaps, and values of groups that the verdict does not state."""
+    """Refuses gaps, and values of groups or outcomes that the verdict has not."""
     # A null makes floats of integers when numpy reads them.
     for name in table.column_names:
         if table[name].null_count:
@@ -371,12 +386,15 @@ def check_values(
                 f"Column {name!r} of {path} lacks {table[name].null_count} values; "
                 "evidence has one for every row."
             )
-    for name, values in groups.items():
-        chunks = table[GROUP + name].chunks
+    for name, values in worded.items():
+        chunks = table[name].chunks
         present = {v for chunk in chunks for v in chunk.dictionary.to_pylist()}
         strange = present - set(values)
         if strange:
+            what = f"group {name.removeprefix(GROUP)!r}"
+            if name.startswith(ATTACK):
+                what = f"{name.removeprefix(ATTACK)!r}, the outcomes of an attack,"
             raise IntegrityError(
-                f"{path} holds {len(strange)} values in group {name!r} that the "
+                f"{path} holds {len(strange)} values in {what} that the "
                 f"verdict does not state, {one_of(values)}."
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from safescale_ammt.constitution.principles import Constraint
+from safescale_ammt.constitution.principles import ROBUST, Constraint
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.typed_json import build
 
@@ -102,6 +102,7 @@ class Finding:
         by_group: rates behind the value.
         given: the column within whose values groups are compared, as in its
             constraint.
+        attack: what was changed of rows, in words, of `robust_accuracy` on tables.
     """
 
     principle: str
@@ -123,6 +124,7 @@ class Finding:
     too_small: tuple[str, ...] = ()
     by_group: tuple[GroupRate, ...] = ()
     given: str | None = None
+    attack: str | None = None
 
     @property
     def known_value(self) -> float | None:
@@ -172,8 +174,9 @@ class Finding:
             "too_small": list(self.too_small),
             "by_group": [rate.to_dict() for rate in self.by_group],
         }
-        # Came later: a finding within no strata is written as before.
-        return {k: v for k, v in found.items() if k != "given" or v is not None}
+        # Came later: a finding within no strata, without attack, is written as before.
+        later = ("given", "attack")
+        return {k: v for k, v in found.items() if k not in later or v is not None}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Finding:
@@ -197,17 +200,19 @@ def worst_value(metric: str, kinds: Iterable[Sequence[float]]) -> float | None:
     """Returns a group metric of the kinds of rate that have a value, None without any.
 
     Args:
-        metric: a gap, `dp_ratio` or `worst_group_error`.
+        metric: a gap, `dp_ratio`, `worst_group_error` or `robust_accuracy`.
         kinds: of each kind of rate (and class) the groups' rates.
     """
     values = [v for v in (kind_value(metric, r) for r in kinds) if v is not None]
-    return (min if metric == "dp_ratio" else max)(values, default=None)
+    return (min if metric in ("dp_ratio", ROBUST) else max)(values, default=None)
 
 
 def kind_value(metric: str, rates: Sequence[float]) -> float | None:
     """Returns a group metric of one kind of rate, None where it is not defined."""
     if metric == "worst_group_error":
         return max(rates, default=None)
+    if metric == ROBUST:
+        return min(rates, default=None)
     # One group is like no other, and 0 / 0 is no ratio.
     if len(rates) < 2 or (metric == "dp_ratio" and max(rates) == 0):
         return None
@@ -306,4 +311,5 @@ def subject_of(finding: Finding) -> str:
         name = REFERENCE_NAMES[finding.reference]
         return f"{finding.metric} minus that of the {name}"
     by = f" by {finding.group}" if finding.group else ""
-    return finding.metric + by + (f" given {finding.given}" if finding.given else "")
+    by += f" given {finding.given}" if finding.given else ""
+    return finding.metric + by + (f" under {finding.attack}" if finding.attack else "")

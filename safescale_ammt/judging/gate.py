@@ -187,7 +187,7 @@ def _mismatches(
         c = principles[finding.principle].constraint
         head = f"The finding on {finding.principle}"
         fields = ("metric", "group", "given", "tier", "op", "reference", "threshold")
-        for name in (*fields, "floor"):
+        for name in (*fields, "floor", "attack"):
             # With a reference the finding's threshold is delta.
             delta = name == "threshold" and c.reference is not None
             value = getattr(c, "delta" if delta else name)

@@ -16,7 +16,12 @@ import numpy as np
 from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.binomial.paired import gain_p_above, tango_statistic
 from safescale_ammt.constitution.constitution import GroupRule
-from safescale_ammt.constitution.principles import MAJORITY, Constraint, Principle
+from safescale_ammt.constitution.principles import (
+    MAJORITY,
+    ROBUST,
+    Constraint,
+    Principle,
+)
 from safescale_ammt.errors import InputError
 from safescale_ammt.judging.bounds import Bounds, bounds
 from safescale_ammt.judging.calibration import (
@@ -37,7 +42,8 @@ from safescale_ammt.judging.findings import (
     GroupRate,
     reason,
 )
-from safescale_ammt.judging.group_rates import group_tables, table_value
+from safescale_ammt.judging.group_rates import GroupTable, group_tables, table_value
+from safescale_ammt.judging.robust import robust_table, survivors, told
 from safescale_ammt.judging.skill import RATES, area, balance, rate_hits
 
 
@@ -63,13 +69,18 @@ def judge(
     c = principle.constraint
     if c.metric == "calibration_error":
         return _judge_calibration(principle, evidence, group_rule, alpha, bins)
-    if c.metric in ("accuracy", *RATES):
+    if c.metric in ("accuracy", *RATES) or (c.metric == ROBUST and c.group is None):
         return _judge_rate(principle, evidence, alpha)
     if c.metric in ("auc", "balanced_accuracy"):
         skill = area(evidence) if c.metric == "auc" else balance(evidence)
         value = float(skill.value) if skill.has_value else None
         return _test(principle, skill, _Estimate(value, ()), alpha)
-    tables = group_tables(c.metric, evidence, c.group or "", c.given)
+    attacked = c.metric == ROBUST
+    tables: tuple[GroupTable, ...] = (
+        (robust_table(evidence, c),)
+        if attacked
+        else group_tables(c.metric, evidence, c.group or "", c.given)
+    )
     sizes = group_rule.min_n, group_rule.min_pos
     small = [table.too_small(*sizes) for table in tables]
     by_group = tuple(
@@ -90,12 +101,18 @@ def judge(
     names = dict.fromkeys(rate.name for rate in by_group if not rate.judged)
     estimate = _Estimate(table_value(c.metric, tables), by_group, tuple(names))
     hits = tuple(
-        replace(rates, small=few) if c.given else rates
+        replace(rates, small=few)
+        if c.given
+        # Tested as errors are: the rows that did not survive.
+        else replace(rates, hits=rates.trials - rates.hits)
+        if attacked
+        else rates
         for table, few in zip(tables, small, strict=True)
         for rates in table.rates
     )
     few_anywhere = np.any(small, axis=0)
-    return _test(principle, GroupHits(hits, few_anywhere), estimate, alpha)
+    found = _test(principle, GroupHits(hits, few_anywhere), estimate, alpha)
+    return replace(found, reason=found.reason + told(found, len(evidence.label)))
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,8 @@ def _judge_rate(principle: Principle, evidence: Evidence, alpha: float) -> Findi
     )
     # A rate without trials is not defined, as with the rates of groups.
     estimate = _Estimate(float(difference) / pair.rows if pair.rows else None, rates)
-    return _test(principle, pair, estimate, alpha)
+    found = _test(principle, pair, estimate, alpha)
+    return replace(found, reason=found.reason + told(found, len(evidence.label)))
 
 
 def reference_answers(evidence: Evidence, c: Constraint) -> Sequence[IntArray]:
@@ -155,8 +173,11 @@ def paired_hits(evidence: Evidence, c: Constraint) -> PairedHits:
     Raises:
         InputError: the twin is needed, but the evidence has no predictions of it.
     """
-    if c.metric in RATES:
-        hits, trials = rate_hits(c.metric, evidence)
+    if c.metric in RATES or c.table_threat is not None:
+        attacked = c.table_threat is not None
+        hits, trials = (
+            survivors(evidence, c) if attacked else rate_hits(c.metric, evidence)
+        )
         return PairedHits(np.asarray(hits), *(np.asarray(0),) * 2, trials)
     label, model_right = evidence.label, evidence.prediction == evidence.label
     answers = reference_answers(evidence, c)
@@ -304,6 +325,7 @@ def _finding(
         too_small=estimate.too_small,
         by_group=estimate.by_group,
         given=c.given,
+        attack=c.attack,
     )
     # The sentence is made of the finding's own figures and cannot depart from them.
     return replace(finding, reason=reason(finding))

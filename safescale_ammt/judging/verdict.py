@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ class Verdict:
         evidence: sha256 of the evidence file.
         base_rates: share of each class in the training rows, () if not known.
         sampling: what the judged rows are independent draws of; None = not stated.
+        attacks: key of each threat to rows -> what became of them, by code.
     """
 
     model: str
@@ -101,6 +102,7 @@ class Verdict:
     evidence: str
     base_rates: tuple[float, ...] = ()
     sampling: SamplingModel | None = None
+    attacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     schema: int = SCHEMA_VERSION
 
     @property
@@ -115,6 +117,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
+        attacks = {key: list(words) for key, words in self.attacks.items()}
         return {
             "schema": self.schema,
             "model": self.model,
@@ -141,6 +144,7 @@ class Verdict:
             **({"base_rates": list(self.base_rates)} if self.base_rates else {}),
             # Nor does one of before the sampling model was stated.
             **({"sampling": self.sampling.to_dict()} if self.sampling else {}),
+            **({"attacks": attacks} if attacks else {}),
         }
 
     @classmethod

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.holdout import Holdout, StoredRows
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.unseen import UnseenTally
@@ -30,6 +31,7 @@ from safescale_ammt.judging.evidence import (
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.logits import EXACT
 from safescale_ammt.model.predictor import DECISION, Predictor
+from safescale_ammt.releasing.attacking import under_attack
 
 Orders = tuple[NDArray[np.int64], NDArray[np.int64]]
 Times = tuple[NDArray[np.bytes_], NDArray[np.int64]]
@@ -114,6 +116,7 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
         raise IntegrityError(
             f"The schema of holdout {sealed.identity} is not that of the model."
         )
+    constitution = bundle / "verdict" / "constitution.json"
     stated, keys = evidence_of(bundle / "verdict", verdict)
     # Before the rows are answered: both sides' hashes are held without the answers.
     orders, faults = orders_of(keys, sealed.stored.hashes())
@@ -121,6 +124,10 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
     if not faults:
         tally = UnseenTally(sealed.schema)
         own = answered(bundle / "model", sealed.stored, tally)
+        threats = Constitution.from_dict(read_json(constitution)).table_threats
+        own = under_attack(
+            bundle / "model", sealed.stored, own, threats, sealed.identity
+        )
         faults = [*departures(stated, own, orders, tolerance(bundle / "model"))]
     if faults:
         raise IntegrityError(
@@ -132,6 +139,7 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
     return (
         f"The sealed rows of holdout {sealed.identity} are those of the evidence.",
         f"Model and twin give them the answers of the evidence, scores {close}.",
+        *(f"Under {threat.name} they end as the evidence says." for threat in threats),
     )
 
 
@@ -204,6 +212,11 @@ def compared(
 ) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
     """Yields the name of each column of evidence with its two sides."""
     yield "label", stated.label, own.label
+    for key, (words, codes) in own.attacks.items():
+        known = stated.attacks.get(key, ((), codes))
+        # By words: either side numbers the columns that broke a row.
+        places = [known[0].index(w) if w in known[0] else -1 for w in words]
+        yield f"outcome of attack {key}", known[1], np.array(places)[codes]
     for name, (_, codes) in own.groups.items():
         yield f"group {name!r}", stated.groups[name][1], codes
     for who, prefix in (("model", ""), ("twin", "twin_")):

@@ -58,6 +58,11 @@ TERM_WORDS = {
         "how far, on average, the model's score lies from the share of rows that "
         "turn out to be {yes}."
     ),
+    "robust_accuracy": (
+        "the share of rows that are answered right, and still right after any change "
+        "of their columns that the promise permits; by groups, that of the group "
+        "where it is least."
+    ),
     "twin": (
         "a model of the same form, trained on the same rows without the constitution. "
         "Beside it one sees what the promises cost, and what they changed."

@@ -18,6 +18,7 @@ from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.printable import printable_lines
 from safescale_ammt.reporting.approval_view import approval_view
+from safescale_ammt.reporting.attack_table import attack_section
 from safescale_ammt.reporting.data_warnings import warnings_section
 from safescale_ammt.reporting.gallery import gallery
 from safescale_ammt.reporting.glossary import Glossary
@@ -124,6 +125,7 @@ def render(
         f"<h2>Pictures</h2>\n<p>{_NO_EVIDENCE}</p>\n",
         *figures,
         _group_tables(verdict),
+        attack_section(verdict),
     ]
     return framed(
         title,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.promise_warnings import promises_something
+from safescale_ammt.constitution.table_threats import ENUMERATED
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.judging.findings import (
     FAILS,
@@ -20,6 +21,7 @@ from safescale_ammt.judging.findings import (
     figure,
     lacks,
 )
+from safescale_ammt.judging.robust import SEARCHED
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 from safescale_ammt.reporting.wording import line, measured
 
@@ -109,6 +111,11 @@ def help_for(finding: Finding, verdict: Verdict, constitution: Constitution) -> 
         if finding.metric in ("precision", "dp_ratio"):
             return "What would help: a rule for training.threshold, or another model."
         return f"What would help: {rows} of the classes that are absent."
+    if finding.method == SEARCHED and not finding.is_broken:
+        return (
+            f"No search shows that a promise is kept. What would help: a threat of at "
+            f"most {ENUMERATED} changes, of which every one is tried, or a person."
+        )
     times = rows_factor(finding)
     if times is not None:
         more = f"about {times:.2g} times as many {rows}"

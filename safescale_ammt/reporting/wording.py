@@ -15,6 +15,7 @@ from safescale_ammt.constitution.promise_warnings import NOTHING, promises_somet
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.data.schema import ENTITIES, RECORDS, ROWS
 from safescale_ammt.judging.findings import HOLDS, Finding, figure
+from safescale_ammt.judging.robust import told
 from safescale_ammt.judging.sampling_model import units_in_words
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 
@@ -55,6 +56,7 @@ METRICS = {
     "eo_difference": "equalized-odds difference",
     "worst_group_error": "error of the worst group",
     "calibration_error": "calibration error",
+    "robust_accuracy": "robust accuracy",
 }
 """Metric -> plain name."""
 DRAWS = {
@@ -138,7 +140,8 @@ def measured(finding: Finding | Constraint) -> str:
     """Says what is measured, such as `true-positive-rate gap by sex`."""
     group = f" by {finding.group}" if finding.group else ""
     given = f" given {finding.given}" if finding.given else ""
-    return METRICS[finding.metric] + group + given
+    under = f" under {finding.attack}" if finding.attack else ""
+    return METRICS[finding.metric] + group + given + under
 
 
 def line(finding: Finding | Constraint) -> str:
@@ -238,9 +241,17 @@ def sampled(verdict: Verdict) -> list[str]:
 def limits(verdict: Verdict, constitution: Constitution) -> list[str]:
     """Says what nobody should read into the guarantee, if there is one."""
     soft = "Soft promises and calibration are reported, never certified."
+    attacked = [f for f in verdict.findings if f.attack is not None]
     sentences = [*sampled(verdict), soft]
     if not guarantee(verdict, constitution).startswith("None"):
         sentences = [*sampled(verdict), *MEANS, soft]
+    if attacked:
+        sentences.append(
+            "Robust accuracy speaks of the changes that its threat permits, and of no "
+            "other."
+        )
+    notes = ((f, told(f, verdict.rows).strip()) for f in attacked)
+    sentences += [f"{f.principle}: {note}" for f, note in notes if note]
     if verdict.decision == "needs_human":
         sentences.append(
             "A model that is used although it is pending carries no certificate."

@@ -39,6 +39,7 @@ from safescale_ammt.data.audit_warnings import (
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import ROW_COLUMN, Dataset
 from safescale_ammt.data.holdout import SEALED_ROWS, Holdout, StoredRows
+from safescale_ammt.data.row_changes import check_threats
 from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW
@@ -82,6 +83,7 @@ from safescale_ammt.judging.verdict import (
 from safescale_ammt.printable import printable
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.answers import answer_summary, tell_answer
+from safescale_ammt.releasing.attacking import under_attack
 from safescale_ammt.releasing.card import summary as summary_markdown
 from safescale_ammt.releasing.contents import OUTSIDE, check_covered
 from safescale_ammt.releasing.even_time import even_time
@@ -147,6 +149,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     Raises:
         InputError: an input is missing or of an earlier form, no store is named, or it
             has not the sealed rows.
+        ConstitutionError: a threat changes columns that are not there, or not so.
         IntegrityError: an input was changed, or inputs do not belong together.
         StorageError: the store fails, or does not let the judge in.
     """
@@ -158,6 +161,8 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     store = data_store(environ)
     counter = None if config.rehearse else _UseCounter(store, config.ledger)
     manifests = inputs.verified(parsed)
+    # What cannot be changed so is told before a use is counted.
+    check_threats(parsed, Schema.load(inputs.dataset))
     # A rehearsal is use number 0 and guarantees nothing: it reads no sealed row.
     use = SealedUse(0, parsed.gate.planned_submissions, "none")
     with private_scratch(verdict) as scratch, ExitStack() as held:
@@ -176,6 +181,13 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             )
             schema, tally = stored.schema, UnseenTally(stored.schema)
             evidence = ask(inputs.model, stored, tally)
+            evidence = under_attack(
+                inputs.model,
+                stored,
+                evidence,
+                parsed.table_threats,
+                manifests["holdout"].identity,
+            )
             written = held.enter_context(_written(scratch, evidence, stored))
         say_progress(2, 4, "rows answered by model and twin")
         submission = Submission(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safescale_ammt.config.sections import SearchConfig, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.dataset import Dataset
+from safescale_ammt.data.row_changes import check_threats
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.errors import ConstitutionError, one_of
 from safescale_ammt.files.artifacts import read_manifest, writing
@@ -146,11 +147,12 @@ def run(
 
 
 def check_groups(constitution: Constitution, schema: Schema) -> None:
-    """Checks that each promise speaks of groups and of a class that are there.
+    """Checks that each promise speaks of groups, classes and columns that are there.
 
     Raises:
         ConstitutionError: no such group column, or one with a single value; a
-            metric of one class, but several and none declared positive.
+            metric of one class, but several and none declared positive; a threat to
+            columns that are not there, or not so.
     """
     for principle in constitution.principles:
         metric = principle.constraint.metric
@@ -175,6 +177,7 @@ def check_groups(constitution: Constitution, schema: Schema) -> None:
                     f"every row of the dataset has the value {values[0]!r}."
                 )
     constitution.require_crosses(schema.crosses)
+    check_threats(constitution, schema)
 
 
 def metrics_of(log: Mapping[str, Any], parameters: int) -> dict[str, float]:

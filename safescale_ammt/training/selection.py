@@ -142,7 +142,11 @@ class Selection:
             answer = self._unseen.answers(model)
             rows = self._as_evidence(self._unseen, answer, twin)
             # No attack shows that a promise holds: there, none may refute it.
-            promised = [p for p in self._constitution.hard if not p.constraint.threat]
+            promised = [
+                p
+                for p in self._constitution.hard
+                if p.constraint.threat is None and p.constraint.table_threat is None
+            ]
             if all(
                 judge(p, rows, sizes, LIKELY).outcome == HOLDS for p in promised
             ) and not _refuted(self._attacked(model, self._unseen)):
@@ -207,7 +211,8 @@ class Selection:
         found = [
             judge(p, evidence, law.groups, law.gate.alpha)
             for p in law.principles
-            if p.constraint.threat is None
+            # Changes of a table's columns are the evaluator's alone.
+            if p.constraint.threat is None and p.constraint.table_threat is None
         ]
         rows = self._rows.where(torch.from_numpy(self._halves[half]))
         return found + self._attacked(model, rows)

@@ -16,7 +16,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import (
     GAPS,
     JUDGED,
-    ROBUST_METRICS,
+    UNJUDGED,
     Principle,
 )
 from safescale_ammt.errors import ConstitutionError
@@ -279,7 +279,7 @@ def test_a_bad_constraint_is_one_clear_sentence(
     assert says in refused(of(constraint))
 
 
-@pytest.mark.parametrize("metric", ROBUST_METRICS)
+@pytest.mark.parametrize("metric", UNJUDGED)
 def test_a_metric_without_an_evaluator_is_refused_by_name(metric: str) -> None:
     sentence = refused(of({"metric": metric, "threshold": 0.7}))
     assert f"{metric} has no evaluator in this version" in sentence

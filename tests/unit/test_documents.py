@@ -209,6 +209,9 @@ def test_every_key_of_a_canonical_constitution_has_a_row():
     canonical = Constitution.from_dict(yaml.safe_load(rules)).to_dict()
 
     def paths(value: Any, where: str) -> set[str]:
+        # Below it stand columns of the author's own.
+        if where.endswith(".threat.columns"):
+            return {where.removeprefix(".")}
         if isinstance(value, list) and value and isinstance(value[0], dict):
             return {path for item in value for path in paths(item, f"{where}[]")}
         if isinstance(value, dict) and value:

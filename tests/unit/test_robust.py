@@ -337,7 +337,7 @@ def test_a_line_that_no_model_can_cross_holds_and_promises_nothing() -> None:
 
 
 def test_the_pipeline_refuses_what_only_the_trainer_can_attack() -> None:
-    with pytest.raises(ConstitutionError, match="only train_model of the Python API"):
+    with pytest.raises(ConstitutionError, match="train_model of the Python API alone"):
         Constitution.from_dict(law(**NEAR))
     read = Constitution.from_dict(law(**NEAR), attacks=True)
     again = Constitution.from_dict(read.to_dict(), attacks=True)

@@ -93,7 +93,7 @@ def power_check(
         # At most its own probability: a promise that is certifiable although it has
         # less than its share is not looser than the line that it needs.
         for i, (p, case) in enumerate(zip(powers, cases, strict=True)):
-            if not p.culprit and not p.too_small:
+            if not p.culprit and not p.too_small and not p.searched:
                 goal = Goal(min(share, p.spread.passes), alpha)
                 powers[i] = replace(p, least=least_line(case, goal))
     faults = [
@@ -158,6 +158,8 @@ def _power(case: Case, odds: tuple[Odds, ...]) -> PrinciplePower:
         beside=case.sizes.beside if case.sizes.hidden else (),
         reference=c.reference if c.reference == MAJORITY else None,
         given=c.given,
+        attack=c.attack,
+        searched=not c.provable,
     )
 
 
@@ -182,7 +184,7 @@ def _with_remedies(
         if at_fault[i]:
             marked[i] = replace(powers[i], culprit=True)
         # No line and no number of rows certifies a group that is not judged.
-        if at_fault[i] and not powers[i].too_small:
+        if at_fault[i] and not powers[i].too_small and not powers[i].searched:
             least, rows = least_line(case, goal), rows_needed(case, goal)
             marked[i] = replace(marked[i], least=least, rows=rows)
     return marked

@@ -6,7 +6,8 @@ assumptions are written down with the answer:
     true positive rate     .6, whose variance is within 4 % of the largest one
     selection rate         the base rate of the class in train and constraint
     false positive rate    what follows from the two: base (1 - .6) / (1 - base)
-    errors (accuracy, worst group)    three quarters of what the line allows
+    errors (accuracy, worst group, under attack)
+                           three quarters of what the line allows
     model against twin     3 % of the rows answered differently
     precision, recall, balanced accuracy, AUC, accuracy against a constant
                            three quarters of the errors that the line allows, the
@@ -79,7 +80,7 @@ def draw(
         return draw_skill(constraint, sizes, scale, draws, rng)
     if constraint.reference == MAJORITY:
         return draw_against_constant(constraint, sizes, scale, draws, rng)
-    if constraint.metric == "accuracy":
+    if constraint.metric == "accuracy" or not sizes.values:
         return _draw_paired(constraint, sizes.rows, scale, draws, rng)
     groups = len(sizes.values)
     rates = []

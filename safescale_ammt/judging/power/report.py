@@ -8,6 +8,7 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import GateRule
 from safescale_ammt.constitution.principles import MAJORITY
+from safescale_ammt.constitution.table_threats import ENUMERATED
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.data.schema import ROWS
 from safescale_ammt.judging.power.laws import ASSUMPTIONS
@@ -68,6 +69,8 @@ class PrinciplePower:
         least: least certifiable line, where the promised one is at fault, or asked for.
         rows: rows that the promised line would need, likewise.
         culprit: whether it is at fault that the constitution is uncertifiable.
+        attack: what is changed of rows, in words, if they are attacked.
+        searched: whether changes are searched, which shows no promise.
     """
 
     principle: str
@@ -85,12 +88,15 @@ class PrinciplePower:
     beside: tuple[str, ...] = ()
     reference: str | None = None
     given: str | None = None
+    attack: str | None = None
+    searched: bool = False
 
     @property
     def over(self) -> str:
         """Says which groups are compared, such as ` by sex given education`."""
         by = f" by {self.group}" if self.group else ""
-        return by + (f" given {self.given}" if self.given else "")
+        by += f" given {self.given}" if self.given else ""
+        return by + (f" under {self.attack}" if self.attack else "")
 
     @property
     def answer(self) -> str:
@@ -99,6 +105,8 @@ class PrinciplePower:
         if self.too_small:
             groups = f"{self.group} {', '.join(self.too_small)}"
             return f"not certifiable for any line, as too little is known of {groups}"
+        if self.searched:
+            return "not certifiable for any line, as a search shows no promise"
         if self.least is None:
             return f"{verdict} for any line" if self.culprit else verdict
         return f"{verdict}; the least certifiable line is {self.op} {self.least:g}"
@@ -149,8 +157,8 @@ class PowerReport:
         for principle in plain["principles"]:
             if not principle["hidden"]:
                 del principle["hidden"], principle["beside"]
-            for key in ("reference", "given"):
-                if principle[key] is None:
+            for key in ("reference", "given", "attack", "searched"):
+                if not principle[key]:
                     del principle[key]
         return {"schema": 1, **plain}
 
@@ -186,6 +194,12 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int, share: float) -> str:
     elif power.metric == "accuracy" and power.line <= 0:
         over = "accuracy minus the twin's"
     head = f"{power.principle} ({over} {power.op} {power.line:g})"
+    if power.searched:
+        return (
+            f"{head} can never pass, because a search for more than {ENUMERATED} "
+            f"changes shows no promise: let {ENUMERATED} columns change at most, of "
+            "which every change is tried, or make it soft"
+        )
     if power.too_small:
         # Hidden counts may be large enough: then the gate might judge these groups.
         never = set(power.too_small) - set(power.hidden)

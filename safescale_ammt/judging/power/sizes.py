@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.binomial.cells import Array
 from safescale_ammt.constitution.constitution import GroupRule
-from safescale_ammt.constitution.principles import Constraint
+from safescale_ammt.constitution.principles import ROBUST, Constraint
 from safescale_ammt.data.counts import CROSSED, Counts, SplitCounts, Withheld
 from safescale_ammt.judging.evidence import IntArray, judged_classes
 from safescale_ammt.judging.group_rates import RATES_OF, GroupTable, Rates
@@ -124,7 +124,8 @@ def principle_sizes(
     """
     total = counts.split(SEALED).rows
     positive = counts.classes.index(counts.positive) if counts.positive else None
-    if constraint.metric not in RATES_OF:
+    attacked = constraint.metric == ROBUST
+    if constraint.metric not in RATES_OF and not (attacked and constraint.group):
         none, small = np.zeros((0, 0), dtype=np.int64), np.zeros(0, dtype=bool)
         shares = shares or class_shares(counts)
         return Sizes(
@@ -138,7 +139,8 @@ def principle_sizes(
     classes = judged_classes(len(counts.classes), positive)
     kinds = [
         (kind, code)
-        for kind in RATES_OF[constraint.metric]
+        # Under attack every row of a group is a trial, as with errors.
+        for kind in (("error",) if attacked else RATES_OF[constraint.metric])
         for code in (classes if kind != "error" else (0,))
     ]
     found = [stratum_sizes(t, kinds, classes, group_rule) for t in tables]

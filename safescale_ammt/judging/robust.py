@@ -1,0 +1,156 @@
+"""Robust accuracy on tables: counted from what became of each row under an attack.
+
+Where each permitted change was tried (`table_attack`), a row that survived is right
+under all of them: its share is a rate like accuracy, and its bound is certified. Where
+changes were searched, survivors may still break: the share is an upper bound, which can
+show a violation and never that a promise is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.principles import ROBUST, Constraint
+from safescale_ammt.data.counts import LEAST_SHOWN
+from safescale_ammt.errors import IntegrityError
+from safescale_ammt.judging.drawn_rows import drawn
+from safescale_ammt.judging.evidence import Evidence, judged_classes
+from safescale_ammt.judging.findings import Finding
+from safescale_ammt.judging.group_rates import GroupTable, Rates
+from safescale_ammt.judging.table_attack import (
+    BROKEN,
+    NOT_DRAWN,
+    SEARCH,
+    SURVIVED,
+    WRONG,
+)
+
+EVERY = "Clopper-Pearson, every permitted change"
+SEARCHED = f"Clopper-Pearson, {SEARCH}"
+"""Method of a bound by whether each permitted change was tried."""
+
+
+def outcome(evidence: Evidence, c: Constraint) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Returns which rows survived the threat, and which were tried at all, (n,).
+
+    Raises:
+        IntegrityError: the evidence does not say what became of the rows.
+    """
+    assert c.table_threat is not None
+    key = c.table_threat.key
+    if not {SURVIVED, NOT_DRAWN} <= set(evidence.attacks.get(key, ((),))[0]):
+        raise IntegrityError(
+            "The evidence does not say what became of rows under "
+            f"{c.table_threat.name} (attack {key}); judge the model anew."
+        )
+    words, codes = evidence.attacks[key]
+    survived, tried = (codes == words.index(w) for w in (SURVIVED, NOT_DRAWN))
+    return survived, ~tried
+
+
+def survivors(evidence: Evidence, c: Constraint) -> tuple[int, int]:
+    """Counts the rows that survived, and those that were tried."""
+    survived, tried = outcome(evidence, c)
+    return int(survived.sum()), int(tried.sum())
+
+
+def robust_table(evidence: Evidence, c: Constraint) -> GroupTable:
+    """Counts the survivors of each group, among the rows that were tried."""
+    values, codes = evidence.group(c.group or "")
+    survived, tried = outcome(evidence, c)
+    size = len(values)
+    rows = np.bincount(codes[tried], minlength=size)
+    # Without one positive class `min_pos` bounds the rows, as with other rates.
+    classes, positives = judged_classes(evidence.classes, evidence.positive), rows
+    if len(classes) == 1:
+        positive = tried & (evidence.label == classes[0])
+        positives = np.bincount(codes[positive], minlength=size)
+    hits = np.bincount(codes[survived], minlength=size)
+    return GroupTable(values, rows, positives, (Rates(ROBUST, hits, rows),))
+
+
+def told(finding: Finding, rows: int) -> str:
+    """Returns what a reader of a finding on an attack has to know besides, or "".
+
+    Args:
+        finding: on any principle.
+        rows: that were judged.
+    """
+    if finding.attack is None:
+        return ""
+    tried = sum(rate.trials for rate in finding.by_group)
+    sentences = ""
+    if tried < rows:
+        sentences += (
+            f" It speaks of {tried:,} of {rows:,} rows, drawn by the holdout's digest: "
+            "all of them have more changes than are tried."
+        )
+    if finding.method == SEARCHED:
+        sentences += (
+            f" It survives {SEARCH}: what that does not find may be there all the "
+            "same, so the figure is an upper bound."
+        )
+    return sentences
+
+
+def faults(evidence: Evidence) -> Iterator[str]:
+    """Says where outcomes of attacks contradict the answers beside them."""
+    right = evidence.prediction == evidence.label
+    for key, (words, codes) in evidence.attacks.items():
+        known = {SURVIVED, WRONG, NOT_DRAWN}
+        if set(words[:3]) != known or not all(w.startswith(BROKEN) for w in words[3:]):
+            yield f"The outcomes of attack {key} are not those of an attack."
+            continue
+        tried = codes != words.index(NOT_DRAWN)
+        stated = codes != words.index(WRONG)
+        if strange := int((tried & (stated != right)).sum()):
+            yield (
+                f"{strange} outcomes of attack {key} contradict the model's answers."
+            )
+
+
+def wrongly_drawn(evidence: Evidence, rows: NDArray[Any], holdout: str) -> str:
+    """Says which attack was on other rows than the holdout's digest draws; "" if none.
+
+    Args:
+        evidence: the judged rows.
+        rows: their raw-row hashes, (n, 16) uint8.
+        holdout: identity digest of the holdout.
+    """
+    for key, (words, codes) in evidence.attacks.items():
+        if NOT_DRAWN not in words:
+            return f"attack {key} does not say which rows it tried"
+        tried = codes != words.index(NOT_DRAWN)
+        if not tried.all() and (tried != drawn(holdout, rows, int(tried.sum()))).any():
+            return f"attack {key} tried other rows than the holdout's digest draws"
+    return ""
+
+
+def attack_figures(evidence: Evidence, constitution: Constitution) -> dict[str, Any]:
+    """Describes each attack: what was tried, and which columns broke how many rows.
+
+    Of so few rows that they tell of persons there is no number.
+    """
+    found = {}
+    for threat in constitution.table_threats:
+        words, codes = evidence.attacks[threat.key]
+        counts = dict(zip(words, np.bincount(codes, minlength=len(words)), strict=True))
+        broken = {
+            word.removeprefix(BROKEN): int(n)
+            for word, n in counts.items()
+            if word.startswith(BROKEN) and n >= LEAST_SHOWN
+        }
+        found[threat.key] = {
+            "threat": threat.name,
+            "every_change": threat.enumerated,
+            "rows": int(len(codes) - counts[NOT_DRAWN]),
+            "survived": int(counts[SURVIVED]),
+            "wrong": int(counts[WRONG]),
+            "broken_by": broken,
+        }
+    return found
