@@ -4,10 +4,10 @@
 
 The canonical 16,281 sealed rows; the age moves by up to 2 years, the hours of work by
 up to 5, the class of work becomes any other: up to one, two or three of them at once.
-Nets and boosted trees after a short training (what is measured is the judge). One and two
-changes are enumerated; for three the search stands beside every one of the three, so
-that one sees which rows it fails to break. Sealed rows are read and no use of them is
-counted: no model here is ever registered.
+Nets and boosted trees after a short training (what is measured is the judge). One and
+two changes are enumerated; for three the search stands beside every one of the three,
+so that one sees which rows it fails to break. Sealed rows are read and no use of them
+is counted: no model here is ever registered.
 
 About two minutes of CPU a seed.
 """
