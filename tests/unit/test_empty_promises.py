@@ -8,12 +8,13 @@ from promises import constitution, evidence_of
 from safety_world import CLASSES, submission, write_model
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import JUDGED
+from safescale_ammt.constitution.principles import JUDGED, ROBUST
 from safescale_ammt.constitution.promise_warnings import (
     NOTHING,
     promise_warnings,
     shared_level,
 )
+from safescale_ammt.constitution.table_threats import read_table_threat
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.judging.assembly import assemble
 from safescale_ammt.judging.evidence import Evidence
@@ -27,7 +28,11 @@ from safescale_ammt.reporting.shortfalls import shortfalls
 from safescale_ammt.reporting.wording import MEANS, decided
 
 REAL = {"metric": "accuracy", "threshold": 0.6}
-AT_LEAST = ("accuracy", "auc", "balanced_accuracy", "precision", "recall", "dp_ratio")
+AT_LEAST = (
+    *("accuracy", "auc", "balanced_accuracy", "precision", "recall", "dp_ratio"),
+    ROBUST,
+)
+THREAT = {"changes": 1, "columns": {"age": {"by": 1, "step": 1}}}
 GROUPED = (
     *("dp_gap", "tpr_gap", "fpr_gap", "eo_difference", "dp_ratio"),
     "worst_group_error",
@@ -37,7 +42,8 @@ GROUPED = (
 def line(metric: str, threshold: float, tier: str = "hard") -> dict[str, object]:
     group = {"group": "g"} if metric in GROUPED else {}
     tier = "soft" if metric == "calibration_error" else tier
-    return {"metric": metric, "threshold": threshold, "tier": tier, **group}
+    threat = {"threat": THREAT} if metric == ROBUST else {}
+    return {"metric": metric, "threshold": threshold, "tier": tier, **group, **threat}
 
 
 EMPTY = [line(m, 0.0 if m in AT_LEAST else 1.0) for m in JUDGED] + [
@@ -60,8 +66,12 @@ FULL = [line(m, 0.001 if m in AT_LEAST else 0.999) for m in JUDGED] + [
 def evidence() -> Evidence:
     rows = evidence_of([(90, 10, 10, 190), (180, 20, 10, 290)])
     score = np.where(rows.prediction == 1, 0.9, 0.1)
+    # Under the attack, whose key is that of its changes, right answers stay so.
+    outcomes = ("survived", "wrong as it is", "not drawn")
+    wrong = (rows.prediction != rows.label).astype(int)
     return Evidence(
-        *(rows.label, rows.prediction, score, rows.groups, rows.prediction, score)
+        *(rows.label, rows.prediction, score, rows.groups, rows.prediction, score),
+        attacks={read_table_threat(THREAT, "threat").key: (outcomes, wrong)},
     )
 
 

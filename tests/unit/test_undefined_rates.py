@@ -113,7 +113,7 @@ def test_what_the_other_groups_break_is_broken_whatever_a_rate_without_trials(
     assert finding.is_broken
     rates = group_tables(metric, evidence_of(cells), "g")[0].rates
     assert breaches(p.constraint, GroupHits(rates, np.zeros(3, dtype=bool)))
-    rules = constitution({**vars(p.constraint)} | {"reference": None, "delta": None})
+    rules = constitution(p.to_dict()["constraint"])
     decision = decide(rules, [replace(finding, principle="p0")], guarantee="holds")
     assert decision.decision == "fail"
     assert "there is no row of c; among all others it is" in decision.reasons[0]
