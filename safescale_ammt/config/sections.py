@@ -105,6 +105,12 @@ class DataConfig(Section):
     """What happens to rows without a label: an error, or left out and counted."""
     allow_leak: tuple[str, ...] = ()
     """Inputs that may tell the label by themselves; any other one stops the run."""
+    trusted_label: str = ""
+    """Column of labels known to be right, in rows drawn by chance; "" = none."""
+    population: dict[str, dict[str, float]] = field(default_factory=dict)
+    """A group's values and their shares of those whom the rows are about, by name."""
+    repeats: dict[str, str] = field(default_factory=dict)
+    """Inputs measured twice in some rows: name -> column of the second measurement."""
     splits: dict[str, float] = field(default_factory=_default_splits)
     """Fractions of the development rows; add `sealed` without a sealed_source."""
     numeric_bins: int = 25
@@ -130,6 +136,9 @@ class DataConfig(Section):
             "numbers",
             "dates",
             "drop_duplicates",
+            "trusted_label",
+            "population",
+            "repeats",
         }
     )
 
@@ -183,15 +192,23 @@ class DataConfig(Section):
         self._check_roles()
 
     @property
+    def references(self) -> tuple[str, ...]:
+        """Columns that the audit holds others against, and no model reads."""
+        trusted = (self.trusted_label,) if self.trusted_label else ()
+        return (*trusted, *self.repeats.values())
+
+    @property
     def named_columns(self) -> frozenset[str]:
         """Names of the raw columns that the section mentions."""
         names = {*self.columns, *self.numeric, *self.numbers, *self.dates}
+        names |= {*self.references, *self.repeats}
         return self.text_columns | names | {*self.allow_leak}
 
     @property
     def text_columns(self) -> frozenset[str]:
         """Names of the raw columns that are no numbers, whatever their texts are."""
         names = {self.label, self.entity, *self.sensitive, *self.drop, *self.ids}
+        names.add(self.trusted_label)
         return frozenset({*names, *self.categorical} - {""})
 
     def _check_roles(self) -> None:
@@ -203,6 +220,8 @@ class DataConfig(Section):
             "drop": set(self.drop),
             "ids": set(self.ids),
             "sensitive": set(self.sensitive),
+            "trusted_label": {self.trusted_label} - {""},
+            "repeats": {*self.repeats, *self.repeats.values()},
         }
         for first, second in combinations(roles, 2):
             both = roles[first] & roles[second]
@@ -216,6 +235,34 @@ class DataConfig(Section):
         if repeats:
             raise ConfigError(f"data.sensitive names {repeats[0]!r} twice.")
         self.check_inputs()
+        self.check_references()
+
+    def check_references(self) -> None:
+        """Refuses shares that are no population's, and repeats of repeats."""
+        if self.entity in self.references:
+            raise ConfigError(
+                f"Column {self.entity!r} is named as data.entity and as a reference; a "
+                "column has one role."
+            )
+        groups = (*self.sensitive, *self.merges, *self.crosses)
+        for name, shares in self.population.items():
+            if name not in groups:
+                raise ConfigError(
+                    f"data.population names {name!r}, {one_of(groups, name)}."
+                )
+            total = sum(shares.values())
+            fits = len(shares) > 1 and min(shares.values()) > 0
+            if not fits or abs(total - 1) > 1e-3:
+                raise ConfigError(
+                    f"data.population.{name} must give each of two values or more a "
+                    f"share > 0, and the shares must sum to 1; they sum to {total:g}."
+                )
+        named = [*self.repeats, *self.repeats.values()]
+        if twice := [name for name in named if named.count(name) > 1]:
+            raise ConfigError(
+                f"data.repeats names {min(twice)!r} twice; an input is measured again "
+                "in one other column."
+            )
 
     def check_inputs(self) -> None:
         """Refuses columns that are declared to be two things, or none."""

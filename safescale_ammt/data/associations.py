@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ _ROUNDING = 1e-9
 # Codes below 2^31 times a radix below 2^31 stay in int64; beyond that they wrap
 # around silently, so combinations are renumbered first.
 _LARGEST = 2**31
+# Normal quantile of a 95 % interval.
+_TWO_SIDED = 1.959963984540054
 # Combinations that are possible for each row, up to which looking them up is cheap.
 _DENSE = 4
 
@@ -124,24 +126,35 @@ class Proxy:
 
 
 def proxies(
-    features: Sequence[Codes], targets: Sequence[Codes], permutations: int, seed: int
+    features: Sequence[Codes],
+    targets: Sequence[Codes],
+    permutations: int,
+    seed: int,
+    ordered: Collection[int] = (),
 ) -> list[Proxy]:
     """Tests every feature against every sensitive column at once.
 
     Rows of the sensitive block are permuted, so that features keep their own
-    dependence and targets theirs. Single-step max-T of Westfall and Young (1993):
-    statistics are standardised over all draws, the observed one among them.
+    dependence and targets theirs. A statistic is minus the log of the p-value by the
+    chi-squared law, whatever its degrees of freedom, so that wide tables are held to
+    the measure of narrow ones: of 2 n I, and for ordered features of Kruskal and
+    Wallis's H, whichever is greater. Step-down max-T (Westfall and Young 1993,
+    algorithm 2.8): what was found is no rival of what is looked at next.
 
     Args:
         features: bin codes (n,) of each feature.
         targets: codes (n,) of each sensitive column.
         permutations: draws from the null.
         seed: of the draws.
+        ordered: positions of features whose bins have an order.
     """
     crossed, parts = joint(targets)
     members = [np.eye(int(part.max()) + 1)[part] for part in parts]
     values, rng = len(members[0]), np.random.default_rng(seed)
+    ranks = {j: standard_ranks(features[j]) for j in ordered}
+    sizes = [np.bincount(target) for target in targets]
     draws = np.empty((permutations + 1, len(features), len(targets)))
+    trends = np.zeros_like(draws)
     for i in range(permutations + 1):
         rows = crossed if i == 0 else crossed[rng.permutation(len(crossed))]
         for j, feature in enumerate(features):
@@ -152,22 +165,64 @@ def proxies(
             draws[i, j] = [
                 -_entropy((table @ member).reshape(-1)) for member in members
             ]
-    spread = draws.std(axis=0)
-    # With the observed statistic among the draws they stay exchangeable, and the level
-    # is exact under the complete null. A constant column has no spread to divide by.
-    scaled = (draws - draws.mean(axis=0)) / np.where(spread > _ROUNDING, spread, 1.0)
-    greatest = scaled.reshape(len(draws), -1).max(axis=1)
-    entropies = [_entropy(np.bincount(target)) for target in targets]
+            if j in ranks:
+                sums = ranks[j] @ table
+                trends[i, j] = [
+                    ((sums @ member) ** 2 / np.maximum(n, 1)).sum()
+                    for member, n in zip(members, sizes, strict=True)
+                ]
+    entropies = [_entropy(n) for n in sizes]
+    statistics = np.empty_like(draws)
+    for j, feature in enumerate(features):
+        counts = np.bincount(feature)
+        for t, n in enumerate(sizes):
+            gain = draws[:, j, t] + _entropy(counts) + entropies[t]
+            free, kinds = (int(np.count_nonzero(of)) - 1 for of in (counts, n))
+            statistics[:, j, t] = np.maximum(
+                surprise(free * kinds, gain * len(feature)),
+                surprise(kinds, trends[:, j, t] / 2),
+            )
+    p_values = step_down(statistics.reshape(len(draws), -1)).reshape(draws.shape[1:])
     tests = []
     for j in range(len(features)):
         for t, entropy in enumerate(entropies):
             # Plug-in mutual information is above 0 for independent columns too, the
             # more the more cells the table has: its mean under the null comes off.
-            gain = draws[0, j, t] - draws[1:, j, t].mean()
-            strength = max(gain, 0.0) / entropy if entropy > 0 else 0.0
-            p = float(np.mean(greatest >= scaled[0, j, t] - _ROUNDING))
-            tests.append(Proxy(j, t, float(strength), p))
+            gained = draws[0, j, t] - draws[1:, j, t].mean()
+            strength = max(gained, 0.0) / entropy if entropy > 0 else 0.0
+            tests.append(Proxy(j, t, float(strength), float(p_values[j, t])))
     return tests
+
+
+def standard_ranks(feature: Codes) -> Floats:
+    """Returns the ranks of bins, with mean 0 and variance 1 over the rows."""
+    counts = np.bincount(feature)
+    middle = np.cumsum(counts) - counts / 2
+    middle = middle - counts @ middle / len(feature)
+    spread = float(counts @ middle**2) / max(len(feature) - 1, 1)
+    return np.asarray(middle / spread**0.5 if spread > 0 else middle)
+
+
+def surprise(free: int, half: Floats) -> Floats:
+    """Returns -log P(chi-squared with `free` degrees > 2 `half`); 0 without freedom."""
+    if free < 1:
+        return np.zeros_like(half)
+    # What is less likely than a float can say is certain enough.
+    return -np.log(np.maximum(gammaincc(free / 2, np.maximum(half, 0.0)), 1e-300))
+
+
+def step_down(statistics: Floats) -> Floats:
+    """Returns family-wise p-values (tests,) of the first draw (draws, tests)."""
+    order = np.argsort(-statistics[0], kind="stable")
+    ranked = statistics[:, order]
+    # The greatest of those that are not above it.
+    rivals = np.maximum.accumulate(ranked[:, ::-1], axis=1)[:, ::-1]
+    # With the observed statistic among the draws they stay exchangeable, and the level
+    # is exact under the complete null.
+    p = np.maximum.accumulate((rivals >= ranked[0] - _ROUNDING).mean(axis=0))
+    found = np.empty_like(p)
+    found[order] = p
+    return found
 
 
 def proxies_by_law(features: Iterable[Codes], targets: Sequence[Codes]) -> list[Proxy]:
@@ -206,12 +261,30 @@ def _entropy(counts: NDArray[np.float64] | NDArray[np.int64]) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def cramers_v(feature: Codes, target: Codes) -> tuple[float, float]:
-    """Returns Cramér's V of two columns of codes, and Cohen's w.
+@dataclass(frozen=True)
+class Association:
+    """How strongly two columns go together, without what chance gives their table.
 
-    Both without the share that chance gives a table of so many cells (Bergsma 2013,
-    "A bias-correction for Cramér's V and Tschuprow's T", eq. 4 to 6). w is the root of
-    chi-squared over n, V that over its greatest value; of two groups they are equal.
+    Attributes:
+        v: Cramer's V.
+        w: Cohen's w, the root of chi-squared over n; of two groups it is V.
+        lower, upper: 95 % interval of V.
+    """
+
+    v: float = 0.0
+    w: float = 0.0
+    lower: float = 0.0
+    upper: float = 0.0
+
+
+def cramers_v(feature: Codes, target: Codes) -> Association:
+    """Returns the association of two columns of codes.
+
+    Without the share that chance gives a table of so many cells (Bergsma 2013,
+    "A bias-correction for Cramér's V and Tschuprow's T", eq. 4 to 6). The interval is
+    normal on phi-squared = chi-squared / n, by the delta method (Bishop, Fienberg and
+    Holland 1975, section 14.6), to whose variance that of independent columns is added,
+    2 (r - 1)(c - 1) / n^2: near independence there is no other.
     """
     n, shape = len(feature), (int(feature.max()) + 1, int(target.max()) + 1)
     table = np.bincount(feature * shape[1] + target, minlength=shape[0] * shape[1])
@@ -219,12 +292,24 @@ def cramers_v(feature: Codes, target: Codes) -> tuple[float, float]:
     table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
     r, c = table.shape
     if min(r, c) < 2:
-        return 0.0, 0.0
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
-    phi = float(((table - expected) ** 2 / expected).sum()) / n
-    phi = max(0.0, phi - (r - 1) * (c - 1) / (n - 1))
+        return Association()
+    rows, columns = table.sum(axis=1, keepdims=True), table.sum(axis=0, keepdims=True)
+    # p^2 / (p_row p_column) of each cell, whose sum is phi-squared + 1.
+    parts = table.astype(np.float64) ** 2 / (rows * columns)
+    free = (r - 1) * (c - 1)
+    phi = max(0.0, float(parts.sum()) - 1 - free / (n - 1))
     most = min(r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)) - 1
-    return min(1.0, (phi / most) ** 0.5) if most > 0 else 0.0, phi**0.5
+    if most <= 0:
+        return Association(0.0, phi**0.5, 0.0, 1.0)
+    slope = 2 * n * table / (rows * columns)
+    slope -= parts.sum(axis=1, keepdims=True) * n / rows
+    slope -= parts.sum(axis=0, keepdims=True) * n / columns
+    variance = float((table * slope**2).sum()) / n**2 + 2 * free / n**2
+    reach = _TWO_SIDED * variance**0.5
+    v, lower, upper = (
+        min(1.0, (max(at, 0.0) / most) ** 0.5) for at in (phi, phi - reach, phi + reach)
+    )
+    return Association(v, phi**0.5, lower, upper)
 
 
 def twin_pairs(same: Codes, group: Codes) -> NDArray[np.int64]:

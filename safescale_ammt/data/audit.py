@@ -7,8 +7,8 @@ not identifiable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.binomial.two_rates import miettinen_nurminen
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.associations import (
+    Association,
     binned,
     cramers_v,
     equal_rows,
@@ -28,13 +29,21 @@ from safescale_ammt.data.associations import (
     twin_pairs,
 )
 from safescale_ammt.data.audit_warnings import AuditWarning, ranked
+from safescale_ammt.data.bias_findings import Examined
+from safescale_ammt.data.bias_tests import (
+    label_flips,
+    measurement_noise,
+    proxy_leakage,
+    under_sampling,
+)
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.leaks import Leak, label_tellers, leak_warnings
+from safescale_ammt.data.references import NO_REFERENCES, References
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import equal_codes
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LEVEL = 0.05
 """Chance of at least one false flag, per section of the audit."""
 # The smallest p-value of so many draws is 1/201, well below `LEVEL`.
@@ -57,6 +66,12 @@ MIN_ROWS, MIN_POSITIVES = 200, 50
 """A group under these is too small to be judged (defaults of a constitution)."""
 
 
+MANY_ROWS = (
+    "Not identifiable in a sample of so many rows: its rows are not known to be about "
+    "different entities (data.entity)."
+)
+
+
 @dataclass(frozen=True)
 class Audit:
     """What the development rows say.
@@ -65,17 +80,20 @@ class Audit:
         figures: the sections of `audit.json`.
         warnings: the worst first; facts that others have found are among them.
         leaks: how well each input tells the label.
+        examined: each kind of bias, found or not, or not identifiable.
     """
 
     figures: Mapping[str, Any]
     warnings: tuple[AuditWarning, ...]
     leaks: tuple[Leak, ...]
+    examined: tuple[Examined, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the content of `audit.json`."""
         return {
             "schema": SCHEMA_VERSION,
             **self.figures,
+            "bias": [kind.to_dict() for kind in self.examined],
             "leakage": [
                 {
                     "columns": list(leak.columns),
@@ -95,6 +113,8 @@ def audit(
     seed: int,
     facts: Iterable[AuditWarning] = (),
     counts: Counts | None = None,
+    *,
+    references: References = NO_REFERENCES,
 ) -> Audit:
     """Audits the development rows.
 
@@ -105,14 +125,13 @@ def audit(
         facts: warnings that the preparation of these rows has led to.
         counts: of all development rows, if the splits are a sample of them; then the
             rates are of all rows, and the rest of the sample.
+        references: what biases are held against; their columns stand beside the inputs.
+
+    Raises:
+        DataError: references that do not fit the rows.
     """
     parts = [splits[name] for name in SPLITS]
-    rows = Split(
-        pa.concat_tables([part.features for part in parts]),
-        np.concatenate([part.label for part in parts]),
-        {g: np.concatenate([p.groups[g] for p in parts]) for g in schema.groups},
-        np.concatenate([part.rows for part in parts]),
-    )
+    rows = joined_rows(schema, parts)
     # Equal rows may lie in several splits: in one fold, none tells another's label.
     _, first, same = np.unique(
         equal_codes(rows.rows), return_index=True, return_inverse=True
@@ -128,29 +147,57 @@ def audit(
         for group in schema.groups
     }
     whole = sum(counts.split(split).rows for split in SPLITS) if counts else len(rows)
-    sections = {
+    # Rows of one entity tell of each other: to a test they are one.
+    alone = [part.thinned() for part in parts]
+    people = joined_rows(schema, alone) if schema.entity else rows
+    sections: dict[str, Any] = {
         "base_rates": [
             _base_rates(schema, tables[group], group, outcome)
             for group in schema.groups
             for outcome in outcomes
         ],
-        "proxies": _proxies(schema, rows, seed),
-        "label_noise": _label_noise(schema, rows, seed),
+        "proxies": _proxies(schema, people, seed),
+        "label_noise": _label_noise(schema, people, seed),
     }
+    if schema.entity:
+        tables = {group: class_table(schema, people, group) for group in schema.groups}
+    beside = beside_inputs(schema, alone)
+    examined: tuple[Examined, ...] = (
+        label_flips(schema, people, references, beside, seed),
+        under_sampling(schema, tables, references),
+        proxy_leakage(sections["proxies"]["features"]),
+        measurement_noise(schema, people, references, beside, seed),
+    )
+    if schema.entity and parts[0].entity is None:
+        # A sample draws rows apart, and nobody knows which are about one entity.
+        examined = tuple(replace(kind, unknown=MANY_ROWS) for kind in examined)
     figures = {
         "rows": whole,
         # All that is not said of them is said of this sample.
         **({"sampled_rows": len(rows)} if len(rows) < whole else {}),
         "level": LEVEL,
         **sections,
-        "label_bias": {
-            "status": "not identifiable",
-            "why": "Whether recorded labels differ from true ones by group cannot be "
-            "seen without a sample of trusted labels.",
-        },
     }
     found = [*leak_warnings(leaks), *_warnings(schema, sections), *facts]
-    return Audit(figures, ranked(found), tuple(leaks))
+    found += [warning for kind in examined for warning in kind.warnings()]
+    return Audit(figures, ranked(found), tuple(leaks), examined)
+
+
+def joined_rows(schema: Schema, parts: Sequence[Split]) -> Split:
+    """Puts the rows of splits one after another, with the model's inputs alone."""
+    return Split(
+        pa.concat_tables([part.features.select(list(schema.names)) for part in parts]),
+        np.concatenate([part.label for part in parts]),
+        {g: np.concatenate([p.groups[g] for p in parts]) for g in schema.groups},
+        np.concatenate([part.rows for part in parts]),
+    )
+
+
+def beside_inputs(schema: Schema, parts: Sequence[Split]) -> pa.Table:
+    """Returns the columns of references that stand beside the inputs of splits."""
+    return pa.concat_tables(
+        [part.features.drop_columns(list(schema.names)) for part in parts]
+    )
 
 
 def class_table(schema: Schema, rows: Split, group: str) -> NDArray[np.int64]:
@@ -221,7 +268,8 @@ def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
     names = [name for name in schema.names if name not in schema.sensitive]
     section: dict[str, Any] = {
         "method": "mutual information over entropy, above its permutation mean; "
-        "family-wise p-values by max-T over all features and sensitive columns; "
+        "family-wise p-values by step-down max-T over all features and sensitive "
+        "columns, of ordered ones by their ranks too; "
         "Cramer's V and Cohen's w without bias; flagged where p and w are",
         "rows": len(index),
         "permutations": PERMUTATIONS,
@@ -232,30 +280,38 @@ def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
     features = (binned(rows.features[name], PROXY_BINS)[index] for name in names)
     targets = [rows.groups[name][index] for name in schema.sensitive]
     if len(names) * len(index) * PERMUTATIONS <= MOST_PERMUTED:
-        tests = proxies([*features], targets, PERMUTATIONS, seed)
+        ordered = [
+            j
+            for j, name in enumerate(names)
+            if not pa.types.is_string(rows.features[name].type)
+        ]
+        tests = proxies([*features], targets, PERMUTATIONS, seed, ordered)
     else:
         # A wide table of many rows: no draw of 200 could say more than the law does.
         tests = proxies_by_law(features, targets)
         section |= {"method": BY_LAW, "permutations": 0}
     bins = min(STRENGTH_BINS, max(2, len(index) // 20))
-    effects: dict[tuple[int, int], tuple[float, float]] = {}
+    effects: dict[tuple[int, int], Association] = {}
     for j, name in enumerate(names):
         fine = binned(rows.features[name], bins)[index]
         effects |= {(j, t): cramers_v(fine, target) for t, target in enumerate(targets)}
     for proxy in sorted(tests, key=lambda p: (-p.strength, p.feature, p.target)):
         group = schema.sensitive[proxy.target]
         # Few bins for two hundred permutations; more where a level may tell it all.
-        v, w = effects[proxy.feature, proxy.target]
+        effect = effects[proxy.feature, proxy.target]
         section["features"].append(
             {
                 "feature": names[proxy.feature],
                 "group": group,
+                "rows": len(index),
                 "strength": proxy.strength,
                 "p_value": proxy.p_value,
-                "cramers_v": v,
-                "cohens_w": w,
+                "cramers_v": effect.v,
+                "lower": effect.lower,
+                "upper": effect.upper,
+                "cohens_w": effect.w,
                 # With many rows a feature that reveals next to nothing is significant.
-                "flagged": proxy.p_value <= LEVEL and w >= LARGE_EFFECT,
+                "flagged": proxy.p_value <= LEVEL and effect.w >= LARGE_EFFECT,
             }
         )
     return section

@@ -8,7 +8,7 @@ docs/raw_data.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ WARNINGS = "warnings.json"
 """The file of the verdict that holds the same warnings, for report and card."""
 KINDS = {
     "leak": "AUC by which the columns tell the label",
+    "label_flips": "share of flipped labels beyond that of others",
+    "under_sampling": "share of rows that are missing beside those of others",
+    "measurement_noise": "share of measurement error beyond that of others",
     "proxy": "Cramér's V with the sensitive column",
     "lost_label": "names of data.label_map that no row has",
     "one_sided_group": "values that one of development and sealed rows lacks",
@@ -106,10 +109,18 @@ def read_warnings(file: Path) -> tuple[AuditWarning, ...]:
     return tuple(found)
 
 
-def warnings_form(warnings: Sequence[AuditWarning]) -> dict[str, Any]:
-    """Returns the contents of `warnings.json`, which `read_warnings` reads."""
+def warnings_form(
+    warnings: Sequence[AuditWarning], examined: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Returns the contents of `warnings.json`, which `read_warnings` reads.
+
+    Args:
+        warnings: the worst first.
+        examined: what is told of each kind of bias, as `examined_form` gives it.
+    """
     told = [warning.to_dict() for warning in warnings]
-    return {"schema": SCHEMA_VERSION, "warnings": told}
+    beside = {"examined": list(examined)} if examined else {}
+    return {"schema": SCHEMA_VERSION, "warnings": told, **beside}
 
 
 def save_warnings(folder: Path, warnings: Sequence[AuditWarning]) -> None:

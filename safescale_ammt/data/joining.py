@@ -208,6 +208,8 @@ def check_columns(
         "allow_leak": config.allow_leak,
         "numbers": config.numbers,
         "dates": config.dates,
+        "trusted_label": (config.trusted_label,) if config.trusted_label else (),
+        "repeats": (*config.repeats, *config.repeats.values()),
     }
     for role, names in roles.items():
         for name in names:

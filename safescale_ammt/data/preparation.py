@@ -21,6 +21,7 @@ from safescale_ammt.data.joining import Joined, class_codes
 from safescale_ammt.data.look_alikes import look_alikes
 from safescale_ammt.data.narrowing import narrowed
 from safescale_ammt.data.placement import place
+from safescale_ammt.data.references import reference_entries, reference_readings
 from safescale_ammt.data.relations import SEALED, SEALED_CODE
 from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.row_notes import development_notes, sharing_features
@@ -72,6 +73,7 @@ class Prepared:
     Attributes:
         schema: with encodings learnt on train.
         rows: in their splits, `sealed` among them.
+        audited: the same rows with the columns of references beside their inputs.
         placement: how many went where.
         counts: of every split; of the sealed one what may be told.
         notes: counts of removed and repeated rows, constant columns, empty groups;
@@ -83,6 +85,7 @@ class Prepared:
 
     schema: Schema
     rows: PlacedTable
+    audited: PlacedTable
     placement: PlaceCounts
     counts: Counts
     notes: Mapping[str, Any]
@@ -145,6 +148,12 @@ def prepare(
         entity,
     )
     filled, judged = rows.filled(filling), placement.sizes[SEALED_CODE]
+    audited = filled
+    if config.references:
+        read = reference_readings(config, readings)
+        more = reference_entries(config, columns, read, typed, shelf)
+        with_more = replace(filling, typed={**typed, **more}, forms=read.forms)
+        audited = rows.filled(with_more)
     schema = narrowed(schema, filled.code_counts)
     if joined.sealed_origin:
         gaps = {
@@ -166,7 +175,7 @@ def prepare(
     )
     counts = composition.told(placement.counts, schema.positive)
     keys = partial(filled.keys, config, digests)
-    return Prepared(schema, filled, placement, counts, notes, facts, keys)
+    return Prepared(schema, filled, audited, placement, counts, notes, facts, keys)
 
 
 def spelled_sides(
@@ -211,7 +220,8 @@ def schema_of(
         groups={name: tuple(v) for name, (v, _) in composition.groups.items()},
         merges=config.merges,
         crosses=config.crosses,
-        drop=config.drop,
+        # Nothing reads them but the audit; rows to predict have none.
+        drop=(*config.drop, *config.references),
         entity=config.entity,
         columns=(),
         missing=config.missing,

@@ -57,6 +57,7 @@ def feature_columns(config: DataConfig, columns: Mapping[str, Column]) -> list[s
     """Names the columns that may be model inputs, in source order."""
     # An entity's name says nothing of the next entity; a net would learn it by heart.
     excluded = {config.label, config.entity, *config.drop, *config.ids}
+    excluded |= {*config.references}
     if not config.sensitive_in_model:
         excluded |= set(config.sensitive)
     return [name for name in columns if name not in excluded]

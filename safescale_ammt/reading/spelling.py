@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from safescale_ammt.errors import ConfigError
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.number_forms import unmarked
 
+Named = TypeVar("Named", str, float)
 Kind = Literal["boolean", "number", "time", "text"]
 Kinds = Mapping[str, Kind]
 KINDS: tuple[Kind, ...] = ("boolean", "number", "time", "text")
@@ -230,13 +231,21 @@ def spelled_config(config: DataConfig, kinds: Kinds) -> DataConfig:
         config,
         positive=positive,
         merges=merges,
+        population={
+            name: _spelled_keys(
+                f"data.population.{name}", shares, kinds.get(name, "text")
+            )
+            for name, shares in config.population.items()
+        },
         label_map=_spelled_keys("data.label_map", config.label_map, label_kind),
         missing=missing_words(config.missing),
     )
 
 
-def _spelled_keys(where: str, names: Mapping[str, str], kind: Kind) -> dict[str, str]:
-    new: dict[str, str] = {}
+def _spelled_keys(
+    where: str, names: Mapping[str, Named], kind: Kind
+) -> dict[str, Named]:
+    new: dict[str, Named] = {}
     for old, name in names.items():
         # Of 1 and 1.0 the later one would win without a word.
         if new.setdefault(canonical(str(old), kind), name) != name:

@@ -13,6 +13,7 @@ from safescale_ammt.data.audit_warnings import (
     AuditWarning,
     read_warnings,
 )
+from safescale_ammt.data.bias_findings import Told, read_examined
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import canonical_json, is_digest
 from safescale_ammt.judging.verdict import SEALED, Verdict
@@ -64,6 +65,7 @@ def page_of(
             origin,
             warnings,
             logs,
+            examined=read_examined(folder / WARNINGS),
             decided=decided,
             drawn=drawn,
         )
@@ -81,6 +83,7 @@ def page_from(
     warnings: Sequence[AuditWarning],
     logs: Mapping[str, bytes],
     *,
+    examined: Sequence[Told] = (),
     decided: Version | None = None,
     drawn: bool = True,
 ) -> str:
@@ -92,6 +95,7 @@ def page_from(
         origin: where it comes from.
         warnings: about the data.
         logs: bytes by name, as `reporting.logs` returns them.
+        examined: what the audit of the data says of each kind of bias.
         decided: the version that it is in a registry; its acts stand on the page.
         drawn: whether pictures are drawn.
 
@@ -105,6 +109,7 @@ def page_from(
         constitution,
         provenance=origin,
         warnings=warnings,
+        examined=examined,
         acts=[asdict(act) for act in decided.acts] if decided else (),
         status=decided.status if decided else "",
         open_points=[asdict(point) for point in open_points(stored)],

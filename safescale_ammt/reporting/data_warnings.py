@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from html import escape
 
 from safescale_ammt.data.audit_warnings import MOST_TOLD, AuditWarning, sentences
+from safescale_ammt.data.bias_findings import KINDS, Told
 
 TITLE = "Warnings about the data"
+EXAMINED = "What the data were examined for"
 
 
 def warnings_section(warnings: Sequence[AuditWarning]) -> str:
@@ -27,3 +29,19 @@ def warnings_section(warnings: Sequence[AuditWarning]) -> str:
             "</details>"
         )
     return f'<section class="card warnings"><h2>{TITLE}</h2>{body}</section>\n'
+
+
+def examined_section(told: Sequence[Told]) -> str:
+    """Writes a card with what was found of each kind of bias; nothing without any."""
+    if not told:
+        return ""
+    points = [
+        f"<li><strong>{KINDS[entry.kind]}: {entry.status}.</strong> "
+        f"{escape(entry.sentence)}</li>"
+        for entry in told
+    ]
+    return (
+        f'<section class="card"><h2>{EXAMINED}</h2><ul>{"".join(points)}</ul>'
+        "<p>Development rows only. A kind that is not there is called found with a "
+        "chance of at most 1 % each.</p></section>\n"
+    )

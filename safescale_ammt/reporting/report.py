@@ -14,12 +14,13 @@ from typing import Any
 from safescale_ammt import __version__
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.audit_warnings import AuditWarning
+from safescale_ammt.data.bias_findings import Told
 from safescale_ammt.judging.findings import figure
 from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, RESEARCH, Verdict
 from safescale_ammt.printable import printable_lines
 from safescale_ammt.reporting.approval_view import approval_view
 from safescale_ammt.reporting.attack_table import attack_section
-from safescale_ammt.reporting.data_warnings import warnings_section
+from safescale_ammt.reporting.data_warnings import examined_section, warnings_section
 from safescale_ammt.reporting.gallery import gallery
 from safescale_ammt.reporting.glossary import Glossary
 from safescale_ammt.reporting.headline import facts, headline
@@ -71,6 +72,7 @@ def render(
     power: Json | None = None,
     provenance: Provenance | None = None,
     warnings: Sequence[AuditWarning] = (),
+    examined: Sequence[Told] = (),
     acts: Sequence[Json] = (),
     status: str = "",
     open_points: Sequence[Json] = (),
@@ -91,6 +93,7 @@ def render(
         power: `power.json` of the architecture, if there is one.
         provenance: day, run, name and rows; what the verdict says itself, if None.
         warnings: about the data, the worst first.
+        examined: what the audit of the data says of each kind of bias.
         acts: what people decided about the version, as `people_section` takes them.
         status: what has become of the version; "" = it is none.
         open_points: what the verdict does not show, as `approval_view` takes it.
@@ -117,6 +120,7 @@ def render(
         (provenance or Provenance.of(verdict)).html(),
         facts(verdict, constitution),
         warnings_section(warnings),
+        examined_section(examined),
         _promises(verdict, constitution, glossary),
         approval_view(verdict, constitution, open_points),
         people_section(acts, status),

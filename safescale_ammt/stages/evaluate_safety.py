@@ -36,6 +36,7 @@ from safescale_ammt.data.audit_warnings import (
     read_warnings,
     warnings_form,
 )
+from safescale_ammt.data.bias_findings import examined_form, read_examined
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import ROW_COLUMN, Dataset
 from safescale_ammt.data.holdout import SEALED_ROWS, Holdout, StoredRows
@@ -446,11 +447,14 @@ def _contents(
     logs = log_contents(inputs.model, inputs.architecture)
     warnings = read_warnings(inputs.dataset / AUDIT)
     provenance = inputs.provenance(judged)
-    page = page_from(judged, constitution, provenance, warnings, logs)
+    examined = read_examined(inputs.dataset / AUDIT, "bias")
+    page = page_from(
+        judged, constitution, provenance, warnings, logs, examined=examined
+    )
     forms = {
         **judged.files(),
         # A bundle holds the verdict and not the dataset: its card needs them.
-        WARNINGS: warnings_form(warnings),
+        WARNINGS: warnings_form(warnings, examined_form(examined)),
         CONSTITUTION: constitution.to_dict(),
         PROVENANCE: asdict(provenance),
     }

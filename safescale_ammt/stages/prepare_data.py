@@ -16,11 +16,13 @@ from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.config.window import Days, Window
 from safescale_ammt.data.audit import audit
 from safescale_ammt.data.audit_warnings import AUDIT, in_lines
+from safescale_ammt.data.bias_findings import KINDS
 from safescale_ammt.data.counts import LEAST_SHOWN, SplitCounts, Withheld
 from safescale_ammt.data.holdout import SAMPLING, SEALED_ROWS
 from safescale_ammt.data.leaks import refuse_leaks
 from safescale_ammt.data.local_table import HELD, Held, LocalEngine
 from safescale_ammt.data.preparation import Engine, Prepared
+from safescale_ammt.data.references import References
 from safescale_ammt.data.relations import ALL_SPLITS, SEALED
 from safescale_ammt.errors import ConfigError
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
@@ -166,10 +168,13 @@ def write_prepared(
     (source, sealed), (dataset, holdout), schema = sides, paths, prepared.schema
     sizes = dict(zip(ALL_SPLITS, prepared.placement.sizes, strict=True))
     counts = prepared.counts
-    sample = prepared.rows.drawn(held.audited_rows)
+    sample = prepared.audited.drawn(held.audited_rows)
     # Here the peak is: a quarter of a GiB less at 20 million rows.
     give_back_freed()
-    audited = audit(schema, sample, config.seed, prepared.facts, counts)
+    references = References.of(config)
+    audited = audit(
+        schema, sample, config.seed, prepared.facts, counts, references=references
+    )
     # Before anything is written: nothing is spent on a label among the inputs.
     looked_at = sum(map(len, sample.values()))
     refuse_leaks(audited.leaks, config.allow_leak, config.entity, looked_at)
@@ -210,7 +215,9 @@ def write_prepared(
     if drawn := prepared.notes.get("sealed_rows_beside_one_of_their_entity"):
         print(f"Sealed: one row of each of {sizes[SEALED]} entities, by lot.")
         print(f"Other sealed rows of these entities, left out: {drawn}.", flush=True)
-    for line in (*reading, *forms, *in_lines(audited.warnings)):
+    kinds = [f"{KINDS[kind.kind]}: {kind.status}" for kind in audited.examined]
+    looked = f"Examined for bias ({AUDIT} says how). {'; '.join(kinds)}."
+    for line in (*reading, *forms, looked, *in_lines(audited.warnings)):
         print(line, flush=True)
     files = {"source.json": report, AUDIT: audited.to_dict()}
     write_dataset(prepared, config, dataset, files, held.shard_rows)
