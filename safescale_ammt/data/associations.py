@@ -151,6 +151,10 @@ def proxies(
     crossed, parts = joint(targets)
     members = [np.eye(int(part.max()) + 1)[part] for part in parts]
     values, rng = len(members[0]), np.random.default_rng(seed)
+    # Looked up: there are as many logarithms as a count may be.
+    counted = np.arange(len(crossed) + 1)
+    of_count = counted * np.log(np.maximum(counted, 1)) / len(crossed)
+    whole = float(np.log(len(crossed)))
     ranks = {j: standard_ranks(features[j]) for j in ordered}
     sizes = [np.bincount(target) for target in targets]
     draws = np.empty((permutations + 1, len(features), len(targets)))
@@ -163,7 +167,8 @@ def proxies(
             table = np.bincount(feature * values + rows, minlength=size)
             table = table.reshape(-1, values)
             draws[i, j] = [
-                -_entropy((table @ member).reshape(-1)) for member in members
+                of_count[(table @ member).astype(np.int64)].sum() - whole
+                for member in members
             ]
             if j in ranks:
                 sums = ranks[j] @ table

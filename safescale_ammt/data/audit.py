@@ -156,7 +156,7 @@ def audit(
             for group in schema.groups
             for outcome in outcomes
         ],
-        "proxies": _proxies(schema, people, seed),
+        "proxies": proxy_section(schema, people, seed),
         "label_noise": _label_noise(schema, people, seed),
     }
     if schema.entity:
@@ -258,7 +258,7 @@ def _rate(hits: int, trials: int) -> dict[str, float]:
     return {"rate": float(hits / trials), "lower": low, "upper": high}
 
 
-def _proxies(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
+def proxy_section(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
     """Strength of every feature as a stand-in for every sensitive column."""
     index: NDArray[np.int64] = np.arange(len(rows))
     if len(rows) > MOST_ROWS:

@@ -40,8 +40,8 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.shown import FEWEST
 from safescale_ammt.errors import DataError
 
-DRAWS = 4000
-"""Tables drawn from a null: with ten tests, p-values reach a quarter of the level."""
+DRAWS = 1000
+"""Tables drawn from a null, for each test that Bonferroni counts."""
 SIDE = 0.025
 """Error of each bound of an interval."""
 MOST_STRATA, DISTANCES = 5, 15
@@ -70,6 +70,7 @@ def label_flips(
         )
         return Examined(kind, measure, unknown=why)
     true = references.trusted(schema, table[references.trusted_label])
+    draws = DRAWS * len(schema.sensitive)
     wrong, findings = (rows.label != true).astype(np.int64), list[BiasFinding]()
     for group, values, kept, codes in groups_in(schema, rows, true >= 0):
         tables = tables_of(true[kept], codes, wrong[kept])
@@ -77,7 +78,7 @@ def label_flips(
             [_MARKED if i == j else None for j in range(len(tables))]
             for i in range(len(tables))
         ]
-        p = excess_p_values(tables, [*alone, [_MARKED] * len(tables)], DRAWS, seed)
+        p = excess_p_values(tables, [*alone, [_MARKED] * len(tables)], draws, seed)
         sizes = excess_rates(tables, SIDE)
         findings += in_values((group, "", values), sizes, p, codes)
     return examined(kind, measure, findings, len(schema.sensitive))
@@ -104,6 +105,8 @@ def measurement_noise(
         )
         return Examined(kind, measure, unknown=why)
     findings: list[BiasFinding] = []
+    tests = len(schema.sensitive) * len(references.repeats)
+    draws = DRAWS * tests
     for feature, repeat in references.repeats.items():
         one, two = rows.features[feature], table[repeat]
         both = np.asarray(pc.and_(pc.is_valid(one), pc.is_valid(two)))
@@ -114,9 +117,8 @@ def measurement_noise(
             ranks = [midranks(table.sum(axis=0)) for table in tables]
             unlike = np.arange(tables[0].shape[1]) > 0
             views = [[unlike.astype(np.float64)] * len(tables), ranks]
-            p = excess_p_values(tables, views, DRAWS, seed)
+            p = excess_p_values(tables, views, draws, seed)
             findings += in_values((group, feature, values), seen.sizes(codes), p, codes)
-    tests = len(schema.sensitive) * len(references.repeats)
     return examined(kind, measure, findings, tests)
 
 
