@@ -68,12 +68,12 @@ class Told:
 
     Attributes:
         kind: one of `KINDS`.
-        status: whether it was found.
+        status: `found`, `not found` or `not identifiable`.
         sentence: in words; no count under ten, and no row.
     """
 
     kind: str
-    status: Status
+    status: str
     sentence: str
 
     def __post_init__(self) -> None:
@@ -198,7 +198,8 @@ def read_examined(file: Path, key: str = "examined") -> tuple[Told, ...]:
         found = [
             build(Told, {name: entry[name] for name in names}) for entry in entries
         ]
-        if all(told.kind in KINDS for told in found):
+        known = {FOUND, NOT_FOUND, UNKNOWN}
+        if all(told.kind in KINDS and told.status in known for told in found):
             return tuple(found)
     except (AttributeError, KeyError, TypeError):
         pass

@@ -129,9 +129,10 @@ def reference_entries(
                 if pa.types.is_floating(kind)
             ),
         ),
-        # A text is a level, however many there are: it is only compared.
+        # A text is a level, however many there are: it is only compared. So is a class.
         categorical=(
             *config.categorical,
+            *((config.trusted_label,) if config.trusted_label else ()),
             *(
                 config.repeats[n]
                 for n, kind in kinds.items()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prepared_tables import SPLITS, put
+from prepared_tables import SEALED, SPLITS, put
 from spark_server import SPARK, address
 
 from safescale_ammt.config.kubernetes_names import SPARK_ADDRESS
@@ -192,6 +192,35 @@ def without(column: str, row: int) -> Callable[[str], str]:
         return "\n".join(lines) + "\n"
 
     return change
+
+
+def test_references_are_read_alike(spark, tmp_path: Path) -> None:
+    draw, lines = random.Random(0), ["sex,income,city,y,checked,income_2,city_2"]
+    for i in range(600):
+        # A decimal comma: a repeat is read by the form of its input.
+        income = f'"{draw.gauss(3, 1):.2f}"'.replace(".", ",")
+        y, city = i % 5 // 2 % 2, draw.choice("abc")
+        beside = f"{y}.0,{income},{city}" if i % 3 else ",,"
+        lines.append(f"{'fm'[i % 2]},{income},{city},{y},{beside}")
+    (tmp_path / "t.csv").write_text("\n".join([*lines, ""]), "utf-8")
+    given = {
+        "source": (tmp_path / "t.csv").as_uri(),
+        "label": "y",
+        "positive": "1",
+        "sensitive": ["sex"],
+        "splits": SEALED,
+        "trusted_label": "checked",
+        "repeats": {"income": "income_2", "city": "city_2"},
+        "population": {"sex": {"f": 0.5, "m": 0.5}},
+    }
+    here, _ = both(given, tmp_path, spark)
+    bias = read_json(here / "dataset" / "audit.json")["bias"]
+    assert [kind["status"] for kind in bias if kind["kind"] != "proxy_leakage"] == [
+        "not found",
+        "not found",
+        "not found",
+    ]
+    assert all(len(kind["findings"]) >= 2 for kind in bias)
 
 
 @pytest.mark.parametrize("role", ["label", "entity", "numeric", "drop", "both sides"])

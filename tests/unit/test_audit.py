@@ -239,7 +239,7 @@ def test_an_audit_looks_at_development_rows_only_and_repeats_itself() -> None:
     alone = audit(schema, splits, 3)
     assert alone == audit(schema, {**splits, "sealed": splits["train"]}, 3)
     assert alone.figures["rows"] == 500
-    assert alone.figures["label_bias"]["status"] == "not identifiable"
+    assert alone.to_dict()["bias"][0]["status"] == "not identifiable"
 
 
 def test_a_large_table_is_sampled_for_the_permutations() -> None:

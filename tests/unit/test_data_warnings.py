@@ -16,7 +16,7 @@ from small_tables import config
 from test_audit import random_case, run, schema_of
 
 from safescale_ammt.config.sections import SPLITS
-from safescale_ammt.data.associations import cramers_v, equal_rows
+from safescale_ammt.data.associations import Association, cramers_v, equal_rows
 from safescale_ammt.data.audit_warnings import (
     KINDS,
     MOST_TOLD,
@@ -137,14 +137,16 @@ def test_cramers_v_is_that_of_scipy_less_what_chance_gives() -> None:
     a, b = rng.integers(0, 4, 400_000), rng.integers(0, 3, 400_000)
     b = np.where(rng.random(400_000) < 0.5, a % 3, b)
     table = np.histogram2d(a, b, bins=(4, 3))[0].astype(int)
-    v, w = cramers_v(a, b)
+    found = cramers_v(a, b)
+    v, w = found.v, found.w
     assert v == pytest.approx(association(table, method="cramer"), abs=1e-4)
     assert w == pytest.approx(v * 2**0.5, abs=1e-4)
-    free = [cramers_v(rng.integers(0, 200, 2000), rng.integers(0, 5, 2000))[0]]
-    free += [cramers_v(rng.permutation(2000), rng.integers(0, 5, 2000))[0]]
+    free = [cramers_v(rng.integers(0, 200, 2000), rng.integers(0, 5, 2000)).v]
+    free += [cramers_v(rng.permutation(2000), rng.integers(0, 5, 2000)).v]
     assert max(free) < 0.1
-    assert cramers_v(a, a) == (1.0, pytest.approx(3**0.5, abs=1e-4))
-    assert cramers_v(a * 0, b) == (0.0, 0.0)
+    assert cramers_v(a, a).v == 1.0
+    assert cramers_v(a, a).w == pytest.approx(3**0.5, abs=1e-4)
+    assert cramers_v(a * 0, b) == Association()
 
 
 def test_copies_of_people_are_counted_with_and_without_their_label(
