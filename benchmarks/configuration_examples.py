@@ -41,6 +41,12 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "data.delimiter": {"delimiter": ";"},
     "data.decimal": {"decimal": ","},
     "data.encoding": {"encoding": "cp1252"},
+    "data.trusted_label": {"trusted_label": "outcome_checked"},
+    "data.population": {
+        "population": {"sex": {"f": 0.51, "m": 0.49}},
+        "sensitive": ["sex"],
+    },
+    "data.repeats": {"repeats": {"income": "income_second"}},
     "data.splits": {"splits": SPLITS},
     "search.feasibility_steps": {"feasibility_steps": 0},
     "training.ema": {"ema": 0.995},

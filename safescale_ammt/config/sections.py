@@ -247,8 +247,10 @@ class DataConfig(Section):
         groups = (*self.sensitive, *self.merges, *self.crosses)
         for name, shares in self.population.items():
             if name not in groups:
+                known = f", {one_of(groups, name)}" if groups else ""
                 raise ConfigError(
-                    f"data.population names {name!r}, {one_of(groups, name)}."
+                    f"data.population names {name!r}, which is no group of "
+                    f"data.sensitive, data.merges or data.crosses{known}."
                 )
             total = sum(shares.values())
             fits = len(shares) > 1 and min(shares.values()) > 0
