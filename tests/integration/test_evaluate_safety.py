@@ -99,6 +99,7 @@ def test_a_model_that_keeps_its_promises_passes(
     assert told_rows.sealed_rows == verdict.rows
     page = Path(told["report"]).read_text()
     assert "Every hard promise is shown to be kept." in page
+    assert "Label flips: not identifiable." in page
     assert "Absent" not in page
 
 

@@ -9,16 +9,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from safety_world import (
+    constitution,
+    evidence,
+    submission,
+    write_model,
+    write_verdict,
+)
 from scipy.stats import binom, hypergeom
 from test_audit import random_case, schema_of, splits_of
 
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.associations import cramers_v, proxies, step_down
 from safescale_ammt.data.audit import audit
+from safescale_ammt.data.audit_warnings import warnings_form
 from safescale_ammt.data.bias_findings import (
     BIAS_LEVEL,
     BiasFinding,
     Examined,
+    Told,
     examined_form,
     read_examined,
 )
@@ -28,7 +37,8 @@ from safescale_ammt.data.group_excess import excess_p_values, excess_rates, tabl
 from safescale_ammt.data.references import NO_REFERENCES, References
 from safescale_ammt.errors import ConfigError, DataError, InputError
 from safescale_ammt.files.canonical import read_json, write_json
-from safescale_ammt.reporting.data_warnings import examined_section
+from safescale_ammt.releasing.page import page_of
+from safescale_ammt.reporting.data_warnings import EXAMINED, examined_section
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.store.uri import STORE
 
@@ -425,6 +435,23 @@ def test_a_repeat_of_no_input_and_an_unknown_column_are_one_sentence(
     with pytest.raises(DataError, match=r"data\.trusted_label"):
         prepared(tmp_path, **{**left_out, "trusted_label": "cheked"}, repeats={})
     assert not (tmp_path / "d").exists()
+
+
+def test_the_page_of_a_verdict_says_what_its_data_were_examined_for(
+    tmp_path: Path,
+) -> None:
+    rule = constitution()
+    model = write_model(tmp_path / "model", rule)
+    write_verdict(tmp_path / "v", rule, evidence(), submission(model.identity))
+    assert EXAMINED not in (tmp_path / "v" / "report.html").read_text("utf-8")
+    file = tmp_path / "v" / "warnings.json"
+    for status in ("found", "not identifiable"):
+        told = [Told("label_flips", status, "Words.")]
+        write_json(file, warnings_form((), examined_form(told)))
+        page = page_of(tmp_path / "v", rule, drawn=False)
+        # Who verifies a bundle writes the page anew from this file.
+        assert f"Label flips: {status}." in page
+        assert EXAMINED in page
 
 
 def test_no_references_examine_nothing_by_themselves() -> None:
