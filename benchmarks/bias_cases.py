@@ -40,7 +40,8 @@ CLASS_NOISE = np.array([0.02, 0.06])
 """Chance that a label is wrong without any bias, by true class: everybody's."""
 REPEAT_NOISE = 0.03
 """Chance that a second measurement is off without any bias: everybody's."""
-NULL_DRAWS = 5_000
+NULL_DRAWS, PROXY_DRAWS = 5_000, 2_000
+"""Draws of the oracle's statistic without a bias."""
 PLANTED, TRUSTED, AGAIN = "planted", "trusted", "again"
 NUMBER, TEXT = "hours_per_week", "occupation"
 """Inputs that are measured twice, in turn."""
@@ -205,16 +206,14 @@ def proxy(
         f = counts / counts.sum()
     # Whoever is inside has the lowest values, so that all rows together have f.
     lowest = np.clip(share - (np.cumsum(f) - f), 0, f)
-    told = np.where(mine[:, None], lowest / share, (f - lowest) / (1 - share))
-    chance = (1 - strength) * f + strength * told
-    column = (rng.random((n, 1)) > np.cumsum(chance, axis=1)).sum(axis=1)
-    column = np.minimum(column, len(values) - 1)
-    of_kind = [chance[mine][0], chance[~mine][0]]
-    ratio, null = 0.0, np.zeros(NULL_DRAWS)
-    for some, planted in zip((mine, ~mine), of_kind, strict=True):
-        logs = np.log(np.maximum(planted, 1e-300)) - np.log(f)
-        ratio += float(logs[column[some]].sum())
-        null += rng.multinomial(int(some.sum()), f, NULL_DRAWS) @ logs
+    column, ratio, null = np.zeros(n, np.int64), 0.0, np.zeros(PROXY_DRAWS)
+    for some, told in ((mine, lowest / share), (~mine, (f - lowest) / (1 - share))):
+        planted, rows_here = (1 - strength) * f + strength * told, int(some.sum())
+        column[some] = rng.choice(len(values), rows_here, p=planted / planted.sum())
+        if strength:
+            logs = np.log(np.maximum(planted, 1e-300)) - np.log(f)
+            ratio += float(logs[column[some]].sum())
+            null += rng.multinomial(rows_here, f, PROXY_DRAWS) @ logs
     if coded:
         made = pa.array(np.array(["a", "b"], object)[column], pa.string())
         feature: Any = CategoricalFeature(PLANTED, False, ("a", "b"), False, {})
