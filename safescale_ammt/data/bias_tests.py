@@ -40,8 +40,8 @@ from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.shown import FEWEST
 from safescale_ammt.errors import DataError
 
-DRAWS = 1000
-"""Tables drawn from a null, for each test that Bonferroni counts."""
+DRAWS, MOST_DRAWS = 1_000, 20_000
+"""Tables drawn from a null for each test that Bonferroni counts, and at most."""
 SIDE = 0.025
 """Error of each bound of an interval."""
 MOST_STRATA, DISTANCES = 5, 15
@@ -70,7 +70,7 @@ def label_flips(
         )
         return Examined(kind, measure, unknown=why)
     true = references.trusted(schema, table[references.trusted_label])
-    draws = DRAWS * len(schema.sensitive)
+    draws = min(DRAWS * len(schema.sensitive), MOST_DRAWS)
     wrong, findings = (rows.label != true).astype(np.int64), list[BiasFinding]()
     for group, values, kept, codes in groups_in(schema, rows, true >= 0):
         tables = tables_of(true[kept], codes, wrong[kept])
@@ -106,7 +106,7 @@ def measurement_noise(
         return Examined(kind, measure, unknown=why)
     findings: list[BiasFinding] = []
     tests = len(schema.sensitive) * len(references.repeats)
-    draws = DRAWS * tests
+    draws = min(DRAWS * tests, MOST_DRAWS)
     for feature, repeat in references.repeats.items():
         one, two = rows.features[feature], table[repeat]
         both = np.asarray(pc.and_(pc.is_valid(one), pc.is_valid(two)))

@@ -9,6 +9,7 @@ no more than its share.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 View = Sequence[Floats | None]
 """Scores (levels,) of each stratum that one look at the tables adds up; None = not."""
+MOST_CELLS = 1 << 22
+"""Cells of tables that are held at once."""
 # A draw may give the very table that was observed, summed in another order.
 _ROUNDING = 1e-9
 
@@ -59,12 +62,35 @@ def excess_p_values(
     Returns:
         A family-wise p-value (values,) for "more than the others".
     """
-    rng = np.random.default_rng(seed)
-    samples = []
-    for table in tables:
-        law = random_table(table.sum(axis=1), table.sum(axis=0), seed=rng)
-        samples.append(np.concatenate([table[None], law.rvs(size=draws)]))
-    most = np.zeros((draws + 1, len(tables[0])))
+    rng, cells = np.random.default_rng(seed), sum(table.size for table in tables)
+    observed = greatest_deviances(tables, [table[None] for table in tables], views)[0]
+    above, left = np.ones(len(tables[0]), np.int64), draws
+    while left:
+        # So many at once that a wide group of many strata fits in memory too.
+        some = min(left, max(1, MOST_CELLS // cells))
+        samples = [
+            random_table(table.sum(axis=1), table.sum(axis=0)).rvs(
+                some, random_state=rng
+            )
+            for table in tables
+        ]
+        greatest = greatest_deviances(tables, samples, views).max(axis=1)
+        above += (greatest[:, None] >= observed - _ROUNDING).sum(axis=0)
+        left -= some
+    return np.asarray(above / (1 + draws))
+
+
+def greatest_deviances(
+    tables: Sequence[Codes], samples: Sequence[NDArray[Any]], views: Sequence[View]
+) -> Floats:
+    """Returns the greatest deviance (draws, values) of all views.
+
+    Args:
+        tables: of each stratum (values, levels), which fix the margins.
+        samples: of each stratum (draws, values, levels).
+        views: what is added up.
+    """
+    most = np.zeros((len(samples[0]), len(tables[0])))
     for view in views:
         total, mean, variance = np.zeros_like(most), most[0] * 0, most[0] * 0
         for table, sample, scores in zip(tables, samples, view, strict=True):
@@ -73,8 +99,7 @@ def excess_p_values(
                 e, v = moments(table, scores)
                 mean, variance = mean + e, variance + v
         most = np.maximum(most, deviances(total, mean, variance))
-    greatest = most.max(axis=1, keepdims=True)
-    return np.asarray((greatest >= most[0] - _ROUNDING).mean(axis=0))
+    return most
 
 
 def moments(table: Codes, scores: Floats) -> tuple[Floats, Floats]:

@@ -20,6 +20,7 @@ from scipy.stats import binom, hypergeom
 from test_audit import random_case, schema_of, splits_of
 
 from safescale_ammt.config.sections import DataConfig
+from safescale_ammt.data import group_excess
 from safescale_ammt.data.associations import cramers_v, proxies, step_down
 from safescale_ammt.data.audit import audit
 from safescale_ammt.data.audit_warnings import warnings_form
@@ -262,6 +263,16 @@ def test_excess_rates_compare_like_with_like() -> None:
     for gap, low, high in excess_rates(tables, 0.025):
         assert gap == pytest.approx(0)
         assert low < 0 < high
+
+
+def test_tables_that_are_drawn_in_parts_have_the_same_law(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, one = np.array([[20, 9], [60, 11]]), np.array([0.0, 1.0])
+    whole = excess_p_values([table], [[one]], 20_000, 0)
+    monkeypatch.setattr(group_excess, "MOST_CELLS", 1000)
+    parts = excess_p_values([table], [[one]], 20_000, 1)
+    assert parts == pytest.approx(whole, abs=0.01)
 
 
 def test_no_error_at_all_is_no_finding() -> None:
