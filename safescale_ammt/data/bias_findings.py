@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safescale_ammt.data.audit_warnings import AuditWarning, percent
+from safescale_ammt.data.shown import MOST
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.files.typed_json import build
@@ -123,7 +124,7 @@ class Examined:
         sentence = (
             f"None found (smallest p-value {least:.2g}). That is no proof of absence: "
             f"{self.measure} of up to {percent(widest.upper)} is not excluded for "
-            f"{who(widest)}."
+            f"{self.who(widest)}."
         )
         return Told(self.kind, NOT_FOUND, sentence)
 
@@ -131,10 +132,20 @@ class Examined:
         """Says how strong one finding is."""
         if self.kind == "proxy_leakage":
             size = f"{finding.strength:.2f} (95 %: {finding.lower:.2f} to "
-            return f"{who(finding)}: Cramér's V {size}{finding.upper:.2f})"
+            return f"{self.who(finding)}: Cramér's V {size}{finding.upper:.2f})"
         low, high = percent(max(0.0, finding.lower)), percent(finding.upper)
         size = f"{percent(finding.strength)} (95 %: {low} to {high})"
-        return f"{who(finding)}: {self.measure} {size}, p = {finding.p_value:.2g}"
+        return f"{self.who(finding)}: {self.measure} {size}, p = {finding.p_value:.2g}"
+
+    def who(self, finding: BiasFinding) -> str:
+        """Names whom a finding is about; no value of a group that has many."""
+        if not finding.value:
+            return f"{finding.column!r} tells {finding.group!r}"
+        values = {f.value for f in self.findings if f.group == finding.group}
+        of = f"a value of {finding.group!r}"
+        if len(values) <= MOST:
+            of = f"{finding.value!r} ({finding.group!r})"
+        return f"{finding.column!r} of {of}" if finding.column else of
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the form of `audit.json`."""
@@ -165,14 +176,6 @@ _MEANING = {
     "proxy_leakage": "Leaving the sensitive column out does not hide it.",
     "measurement_noise": "The same answer of a model is worse founded for them.",
 }
-
-
-def who(finding: BiasFinding) -> str:
-    """Names whom a finding is about."""
-    if not finding.value:
-        return f"{finding.column!r} tells {finding.group!r}"
-    of = f"{finding.value!r} ({finding.group!r})"
-    return f"{finding.column!r} of {of}" if finding.column else of
 
 
 def examined_form(told: Iterable[Told]) -> list[dict[str, Any]]:

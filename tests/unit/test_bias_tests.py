@@ -329,6 +329,17 @@ def test_what_is_told_is_read_again_and_stands_on_the_page(tmp_path: Path) -> No
     assert examined_section([]) == ""
 
 
+def test_no_value_of_a_group_that_has_many_is_named() -> None:
+    for many, shown in ((10, True), (11, False)):
+        findings = tuple(
+            BiasFinding("town", f"t{i}", "", 0.2, 0.1, 0.3, 0.5 if i else 0.001, 50)
+            for i in range(many)
+        )
+        told = Examined("label_flips", "flips", findings).told()
+        assert ("'t0'" in told.sentence) is shown
+        assert "'town'" in told.sentence
+
+
 @pytest.mark.parametrize(
     "form",
     [
