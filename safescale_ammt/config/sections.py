@@ -763,6 +763,18 @@ class TrainingConfig(Section):
             self.require(key, alone, "False where training.processes is over 1")
 
 
+class SliceSearch(TypedDict, total=False):
+    """How groups that nobody named are looked for; what is absent has its default."""
+
+    most: int
+    conditions: int
+    fdr: float
+
+
+SLICES = SliceSearch(most=20, conditions=2, fdr=0.1)
+"""What `safety.slices: {}` stands for."""
+
+
 @dataclass(frozen=True)
 class SafetyConfig(Section):
     """How the model is judged."""
@@ -773,9 +785,24 @@ class SafetyConfig(Section):
     """What a use counts for; only official verdicts can be registered."""
     calibration_bins: int = 15
     """Bins of the reliability curve."""
+    slices: SliceSearch = field(default_factory=SliceSearch)
+    """Groups that nobody named, looked for by up to so many conditions on columns and
+    reported, never promised: most of them that are tested (0 = no search), and the
+    false discovery rate. {} = {most: 20, conditions: 2, fdr: 0.1}."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"slices"})
+
+    @property
+    def searched(self) -> SliceSearch:
+        """The search for slices, with its defaults filled in."""
+        return {**SLICES, **self.slices}
 
     def __post_init__(self) -> None:
         """Checks ranges."""
+        asked = self.searched
+        known = 0 <= asked["most"] <= 100 and 1 <= asked["conditions"] <= 2
+        ways = "most from 0 to 100, conditions 1 or 2, fdr above 0 and below 1"
+        self.require("slices", known and 0 < asked["fdr"] < 1, ways)
         self.require("calibration_bins", 2 <= self.calibration_bins <= 100, "2 to 100")
 
 

@@ -34,17 +34,35 @@ def binned(column: pa.ChunkedArray, bins: int) -> Codes:
 
     A missing value has a bin of its own, rarer levels share the last one.
     """
+    x = numbers_of(column)
+    if x is not None:
+        return bin_codes(x, edges_of(x, bins))
+    return levels(column, bins)
+
+
+def numbers_of(column: pa.ChunkedArray) -> Floats | None:
+    """Returns numbers, or dates in their column's unit, as floats (n,); NaN: missing.
+
+    None of a column of text.
+    """
     if pa.types.is_timestamp(column.type):
         column = pc.cast(pc.cast(column, pa.int64()), pa.float64(), safe=False)
-    if pa.types.is_floating(column.type):
-        x = column.to_numpy()
-        edges = np.unique(x[~np.isnan(x)])
-        if len(edges) > bins:
-            # Quantiles of a column with many ties coincide: equal edges are one bin.
-            edges = np.unique(np.nanquantile(x, np.linspace(0, 1, bins + 1)[1:-1]))
-        bin_codes = np.searchsorted(edges, x, side="left") + 1
-        return np.where(np.isnan(x), 0, bin_codes).astype(np.int64)
-    return levels(column, bins)
+    return column.to_numpy() if pa.types.is_floating(column.type) else None
+
+
+def edges_of(x: Floats, bins: int) -> Floats:
+    """Returns ascending upper ends of bins of numbers, the last one without an end."""
+    edges = np.unique(x[~np.isnan(x)])
+    if len(edges) > bins:
+        # Quantiles of a column with many ties coincide: equal edges are one bin.
+        edges = np.unique(np.nanquantile(x, np.linspace(0, 1, bins + 1)[1:-1]))
+    return edges
+
+
+def bin_codes(x: Floats, edges: Floats) -> Codes:
+    """Returns the bin of each number from 1 on (n,), 0 where it is missing."""
+    codes = np.searchsorted(edges, x, side="left") + 1
+    return np.where(np.isnan(x), 0, codes).astype(np.int64)
 
 
 def levels(column: pa.ChunkedArray, most: int) -> Codes:

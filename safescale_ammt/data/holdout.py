@@ -63,11 +63,11 @@ class StoredRows:
         return self.rows if self.drawn is None else int(self.drawn.sum())
 
     @classmethod
-    def of_select(cls, dataset: Dataset) -> StoredRows:
-        """Takes the rows of *select* of a stored dataset; as `of`."""
+    def of_split(cls, dataset: Dataset, name: str) -> StoredRows:
+        """Takes the rows of a split of a stored dataset; as `of`."""
         assert isinstance(dataset.splits, StoredSplits)
-        files = dataset.splits.shards.of("select")
-        return cls.of(files, dataset.schema, dataset.rows("select"))
+        files = dataset.splits.shards.of(name)
+        return cls.of(files, dataset.schema, dataset.rows(name))
 
     @classmethod
     def of(

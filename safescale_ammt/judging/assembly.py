@@ -34,6 +34,7 @@ from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.profile import describe
 from safescale_ammt.judging.robust import attack_figures, faults, wrongly_drawn
 from safescale_ammt.judging.sampling_model import SamplingModel
+from safescale_ammt.judging.slices import Slices, confirmed
 from safescale_ammt.judging.usefulness import doubts, headlines
 from safescale_ammt.judging.verdict import (
     FINDINGS,
@@ -71,6 +72,8 @@ class Submission:
         bins: bins of the reliability curve.
         base_rates: share of each class in the training rows, () if not known.
         sampling: what the rows are draws of; None in a verdict that does not say.
+        slices: what a search for slices came to, whose rows the evidence has; None in
+            a verdict of before there was one.
     """
 
     model: str
@@ -84,6 +87,7 @@ class Submission:
     bins: int
     base_rates: tuple[float, ...] = ()
     sampling: SamplingModel | None = None
+    slices: Slices | None = None
 
 
 def judge_all(
@@ -136,12 +140,17 @@ def assemble(
         # Answers that are no classes are likened to nothing: the evidence fails.
         doubts=() if broken else doubts(evidence, constitution, submission.classes),
     )
-    figures = dict(describe(evidence, submission.bins))
+    slices = submission.slices
+    figures = dict(describe(evidence, submission.bins, parity=slices is not None))
     # A verdict of before there were headlines states no base rates.
     if submission.base_rates:
         figures["headlines"] = headlines(evidence, submission.base_rates)
     if evidence.attacks:
         figures["attacks"] = attack_figures(evidence, constitution)
+    if slices is not None:
+        given = [own.proposal for own in slices.confirmed]
+        least = constitution.groups.min_n
+        slices, _ = confirmed(evidence, evidence.slices, slices, given, least)
     return Verdict(
         model=submission.model,
         constitution=constitution.digest,
@@ -164,6 +173,7 @@ def assemble(
         base_rates=submission.base_rates,
         sampling=submission.sampling,
         attacks={key: words for key, (words, _) in evidence.attacks.items()},
+        slices=slices,
     )
 
 
@@ -280,6 +290,7 @@ def evidence_of(folder: Path, verdict: Verdict) -> tuple[Evidence, np.ndarray]:
         positive=verdict.positive,
         rows=verdict.rows,
         attacks=verdict.attacks,
+        slices=len(verdict.slices.confirmed) if verdict.slices else 0,
     )
 
 
@@ -297,6 +308,7 @@ def submission_of(verdict: Verdict) -> Submission:
         bins=verdict.bins,
         base_rates=verdict.base_rates,
         sampling=verdict.sampling,
+        slices=verdict.slices,
     )
 
 

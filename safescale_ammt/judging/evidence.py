@@ -1,17 +1,17 @@
 """Evidence: the rows from which every figure of a verdict is derived again.
 
 One Parquet file with a row per judged row: its raw-row hash, label, prediction
-and score of the model and of its unconstrained twin, the value of each group, and what
-became of the row under each attack. No features. The file is personal data (label,
-group and prediction of a person): it lies apart from its verdict (`store.protected`)
-and, of what is registered, in the bundle; keep it as long as an audit needs it and let
-few people read it.
+and score of the model and of its unconstrained twin, the value of each group, what
+became of the row under each attack, and whether it lies in each confirmed slice. No
+features. The file is personal data (label, group and prediction of a person): it lies
+apart from its verdict (`store.protected`) and, of what is registered, in the bundle;
+keep it as long as an audit needs it and let few people read it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,8 @@ ROOM = 28
 """Bytes of a row that must fit (`files.memory`): twice as many are held at most."""
 # Groups are named by the user: the prefix keeps a group `label` apart from the label.
 GROUP, ATTACK = "group:", "attack:"
+SLICE = "slice:"
+"""Prefix of the number, from 1 on, of a confirmed slice: whether a row lies inside."""
 _COLUMNS = {
     "row": pa.binary(ROW_BYTES),
     "label": pa.int64(),
@@ -67,6 +69,7 @@ class Evidence:
         classes: number of classes.
         positive: the positive class code, None: maximum over all classes.
         attacks: key of a threat -> (outcomes in words, codes (n,) into them).
+        slices: rows of each confirmed slice (n,), bool.
     """
 
     label: IntArray
@@ -80,6 +83,7 @@ class Evidence:
     attacks: Mapping[str, tuple[tuple[str, ...], IntArray]] = field(
         default_factory=dict
     )
+    slices: tuple[NDArray[np.bool_], ...] = ()
 
     def __post_init__(self) -> None:
         columns = {
@@ -89,6 +93,7 @@ class Evidence:
             "twin_score": self.twin_score,
             **{f"groups[{name!r}]": codes for name, (_, codes) in self.groups.items()},
             **{f"attacks[{n!r}]": codes for n, (_, codes) in self.attacks.items()},
+            **{f"slices[{i}]": inside for i, inside in enumerate(self.slices)},
         }
         for name, column in columns.items():
             if column is not None and len(column) != len(self.label):
@@ -156,7 +161,7 @@ def write_evidence(
     texts = {
         n: pa.array(values, pa.string()) for n, (values, _) in evidence.worded.items()
     }
-    kinds = {**_COLUMNS, **dict.fromkeys(texts, pa.string())}
+    kinds = kinds_of(texts, len(evidence.slices))
     with pq.ParquetWriter(sink, pa.schema(kinds), compression="zstd") as writer:
         for at in range(0, len(evidence.label), PART_ROWS):
             own = slice(at, at + PART_ROWS)
@@ -172,6 +177,8 @@ def write_evidence(
             # Values, not codes: the file is read without the verdict that numbers them.
             for name, (_, codes) in evidence.worded.items():
                 table[name] = texts[name].take(pa.array(codes[own]))
+            for i, inside in enumerate(evidence.slices):
+                table[f"{SLICE}{i + 1}"] = pa.array(inside[own])
             writer.write_table(pa.table(table))
 
 
@@ -205,6 +212,7 @@ def read_evidence(
     positive: str,
     rows: int | None = None,
     attacks: Mapping[str, tuple[str, ...]] | None = None,
+    slices: int = 0,
 ) -> tuple[Evidence, np.ndarray]:
     """Reads the evidence table.
 
@@ -215,6 +223,7 @@ def read_evidence(
         positive: the positive class, or "".
         rows: how many rows the verdict speaks of; None = not known.
         attacks: key of a threat -> its outcomes in words, likewise.
+        slices: how many slices the verdict confirms.
 
     Returns:
         The evidence and the raw-row hashes, (n, 16) uint8.
@@ -229,8 +238,8 @@ def read_evidence(
     worded |= {ATTACK + key: tuple(words) for key, words in (attacks or {}).items()}
     sizes |= {name: len(values) for name, values in worded.items()}
     known = {n: pa.array(values, pa.string()) for n, values in worded.items()}
-    at = 0
-    with opened(path, worded, rows) as file:
+    at, inside = 0, [f"{SLICE}{i + 1}" for i in range(slices)]
+    with opened(path, worded, rows, slices) as file:
         count = file.metadata.num_rows
         check_fits(count * ROOM, str(path))
         hashes = np.empty(count, f"V{ROW_BYTES}")
@@ -238,6 +247,7 @@ def read_evidence(
             name: np.empty(count, code_type(sizes[name]) if name in sizes else float)
             for name in (*list(_COLUMNS)[1:], *worded)
         }
+        columns |= {name: np.empty(count, np.bool_) for name in inside}
         for batch in file.iter_batches(READ_ROWS):
             table = pa.Table.from_batches([batch])
             check_values(path, table, worded)
@@ -256,11 +266,13 @@ def read_evidence(
     if at != count:
         raise IntegrityError(f"{path} states {count:,} rows and holds others.")
     coded = {name: (values, columns.pop(name)) for name, values in worded.items()}
+    members = tuple(columns.pop(name) for name in inside)
     evidence = Evidence(
         groups={n: coded[GROUP + n] for n in groups},
         attacks={key: coded[ATTACK + key] for key in attacks or {}},
         classes=len(classes),
         positive=classes.index(positive) if positive else None,
+        slices=members,
         **columns,
     )
     return evidence, hashes.view(np.uint8).reshape(-1, ROW_BYTES)
@@ -278,7 +290,10 @@ def filled(column: NDArray[Any], own: slice, values: NDArray[Any]) -> NDArray[An
 
 @contextmanager
 def opened(
-    path: Path, worded: Mapping[str, tuple[str, ...]], rows: int | None
+    path: Path,
+    worded: Mapping[str, tuple[str, ...]],
+    rows: int | None,
+    slices: int = 0,
 ) -> Iterator[pq.ParquetFile]:
     """Opens evidence, its columns and number of rows checked by the footer.
 
@@ -288,7 +303,7 @@ def opened(
     try:
         with open_regular(path, follow=False) as source:
             file = fitting(source, str(path), whole=False)
-            check_types(path, file.schema_arrow, worded)
+            check_types(path, file.schema_arrow, worded, slices)
             if rows not in (None, file.metadata.num_rows):
                 raise IntegrityError(
                     f"The verdict beside {path} does not follow from its evidence: it "
@@ -356,11 +371,20 @@ def rows_digest(rows: NDArray[Any], *, in_place: bool = False) -> str:
     return f"sha256:{sha.hexdigest()}"
 
 
+def kinds_of(worded: Iterable[str], slices: int) -> dict[str, pa.DataType]:
+    """Returns the columns of evidence with these of words and so many slices."""
+    kinds = {**_COLUMNS, **dict.fromkeys(worded, pa.string())}
+    return {**kinds, **{f"{SLICE}{i + 1}": pa.bool_() for i in range(slices)}}
+
+
 def check_types(
-    path: Path, schema: pa.Schema, worded: Mapping[str, tuple[str, ...]]
+    path: Path,
+    schema: pa.Schema,
+    worded: Mapping[str, tuple[str, ...]],
+    slices: int = 0,
 ) -> None:
     """Refuses columns that are not those of a verdict with these columns of words."""
-    expected = {**_COLUMNS, **dict.fromkeys(worded, pa.string())}
+    expected = kinds_of(worded, slices)
     present = {
         field.name: field.type.value_type
         if pa.types.is_dictionary(field.type)

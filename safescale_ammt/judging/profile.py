@@ -28,12 +28,14 @@ ROC_POINTS = 50
 """Most points of a ROC curve: a page draws no more, and metadata hold each of them."""
 
 
-def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
+def profile(evidence: Evidence, bins: int, *, parity: bool = True) -> dict[str, Any]:
     """Describes the predictions in `evidence` (pass the twin's as its own).
 
     Args:
         evidence: n rows; `prediction` and `score` are described.
         bins: equal-mass bins of the reliability curve.
+        parity: whether each group has its precision, by which predictive parity is
+            seen; a verdict of before there were slices has none.
 
     Returns:
         JSON-ready figures: `accuracy` {value, lower, upper, n}; `groups` name ->
@@ -58,6 +60,8 @@ def profile(evidence: Evidence, bins: int) -> dict[str, Any]:
                 entry["selection"] = rate(chosen)
                 entry["tpr"] = rate(chosen[true])
                 entry["fpr"] = rate(chosen[~true])
+                if parity:
+                    entry["precision"] = rate(true[chosen])
             entry["error"] = rate(prediction != label)
             rates.append(entry)
         groups[name] = {"rates": rates, "gaps": gaps}
@@ -164,11 +168,14 @@ def roc(
     }
 
 
-def describe(evidence: Evidence, bins: int) -> Mapping[str, Any]:
-    """Profiles model and twin side by side."""
+def describe(
+    evidence: Evidence, bins: int, *, parity: bool = True
+) -> Mapping[str, Any]:
+    """Profiles model and twin side by side; the arguments are those of `profile`."""
     prediction, score = evidence.twin_prediction, evidence.twin_score
     # A verdict's evidence always has a twin: its columns are required in the table.
     assert prediction is not None
     assert score is not None
     twin = replace(evidence, prediction=prediction, score=score)
-    return {"model": profile(evidence, bins), "twin": profile(twin, bins)}
+    sides = {"model": evidence, "twin": twin}
+    return {who: profile(own, bins, parity=parity) for who, own in sides.items()}

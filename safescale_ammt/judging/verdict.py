@@ -20,6 +20,7 @@ from safescale_ammt.files.typed_json import build
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import FAIL, GUARANTEES, NEEDS_HUMAN, PASS
 from safescale_ammt.judging.sampling_model import SamplingModel
+from safescale_ammt.judging.slices import Slices
 
 SCHEMA_VERSION = 1
 VERDICT = "verdict.json"
@@ -80,6 +81,7 @@ class Verdict:
         base_rates: share of each class in the training rows, () if not known.
         sampling: what the judged rows are independent draws of; None = not stated.
         attacks: key of each threat to rows -> what became of them, by code.
+        slices: groups that nobody named, and which were confirmed; None = not stated.
     """
 
     model: str
@@ -103,6 +105,7 @@ class Verdict:
     base_rates: tuple[float, ...] = ()
     sampling: SamplingModel | None = None
     attacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    slices: Slices | None = None
     schema: int = SCHEMA_VERSION
 
     @property
@@ -145,6 +148,8 @@ class Verdict:
             # Nor does one of before the sampling model was stated.
             **({"sampling": self.sampling.to_dict()} if self.sampling else {}),
             **({"attacks": attacks} if attacks else {}),
+            # Nor one of before there were slices.
+            **({"slices": self.slices.to_dict()} if self.slices else {}),
         }
 
     @classmethod

@@ -70,6 +70,11 @@ OUTSIDE = {
 
 NO_EVIDENCE = (
     "Drawings in the report: its words and numbers alone are derived again.",
+    (
+        "Which slices were proposed, how many were tested and what development rows "
+        "say of them: as the judge wrote it. Which rows lie in a confirmed slice: its "
+        "column of the evidence says so, and the sealed rows (--data) show it."
+    ),
     "Logs of training, search and power check: covered by digests alone.",
     (
         "The day, the days of the data, the development rows and the digest of the "

@@ -8,6 +8,7 @@ predictions and scores must be those of the evidence, row by row.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.logits import EXACT
 from safescale_ammt.model.predictor import DECISION, Predictor
 from safescale_ammt.releasing.attacking import under_attack
+from safescale_ammt.releasing.slice_rows import rows_inside
 
 Orders = tuple[NDArray[np.int64], NDArray[np.int64]]
 Times = tuple[NDArray[np.bytes_], NDArray[np.int64]]
@@ -128,6 +130,10 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
         own = under_attack(
             bundle / "model", sealed.stored, own, threats, sealed.identity
         )
+        # Which rows a slice has, its conditions say.
+        given = verdict.slices.confirmed if verdict.slices else ()
+        inside = rows_inside(sealed.stored, [found.proposal for found in given])
+        own = replace(own, slices=inside)
         faults = [*departures(stated, own, orders, tolerance(bundle / "model"))]
     if faults:
         raise IntegrityError(
@@ -219,6 +225,8 @@ def compared(
         yield f"outcome of attack {key}", known[1], np.array(places)[codes]
     for name, (_, codes) in own.groups.items():
         yield f"group {name!r}", stated.groups[name][1], codes
+    for i, (theirs, inside) in enumerate(zip(stated.slices, own.slices, strict=True)):
+        yield f"slice {i + 1}", theirs, inside
     for who, prefix in (("model", ""), ("twin", "twin_")):
         for what in ("prediction", "score"):
             a, b = (getattr(side, prefix + what) for side in (stated, own))

@@ -89,6 +89,7 @@ _RATE_WORDS = {
     "selection": "the share of a group's rows that are predicted to be {yes}",
     "tpr": "of the rows that truly are {yes}, the share that is predicted so",
     "fpr": "of the rows that truly are not {yes}, the share predicted to be {yes}",
+    "precision": "of the rows predicted to be {yes}, the share that truly is",
     "error": "the share of rows whose prediction is wrong",
 }
 
@@ -102,7 +103,7 @@ def rate_words(kind: str, positive: str) -> str:
     """Says what a group's rate is, in plain words.
 
     Args:
-        kind: `selection`, `tpr`, `fpr` or `error`.
+        kind: `selection`, `tpr`, `fpr`, `precision` or `error`.
         positive: the positive class, "" if there is none.
     """
     return _RATE_WORDS[kind].format(yes=class_words(positive))

@@ -28,6 +28,7 @@ from safescale_ammt.reporting.measure_bar import measure_bar, measures_of
 from safescale_ammt.reporting.people import people_section
 from safescale_ammt.reporting.provenance import Provenance
 from safescale_ammt.reporting.report_style import STYLE
+from safescale_ammt.reporting.slices_section import slices_section
 from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.what_would_change import (
     decision_would_change,
@@ -122,6 +123,7 @@ def render(
         warnings_section(warnings),
         examined_section(examined),
         _promises(verdict, constitution, glossary),
+        slices_section(verdict.slices),
         approval_view(verdict, constitution, open_points),
         people_section(acts, status),
         _card("How well it answers", headline(verdict, glossary)),

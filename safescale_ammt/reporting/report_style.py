@@ -101,6 +101,8 @@ tbody th span, td span.note { display: block; font-weight: 400; color: var(--mut
 .measure.holds .range, .measure.holds circle { stroke: var(--green); }
 .measure.undecided .range, .measure.undecided circle { stroke: var(--orange); }
 .measure.fails .range, .measure.fails circle { stroke: var(--red); }
+.slice .inside * { stroke: var(--purple); }
+.slice .elsewhere * { stroke: var(--muted); }
 .measure .undefined { fill: var(--ink); font-size: 13px; }
 .measure circle { fill: var(--surface); stroke-width: 3; }
 code, .digest { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }

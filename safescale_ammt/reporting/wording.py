@@ -91,6 +91,7 @@ RATES = {
     "selection": "Selected",
     "tpr": "True positives found",
     "fpr": "False alarms",
+    "precision": "Precision",
     "error": "Errors",
 }
 """Rate of a group -> heading, in the order of charts and tables."""

@@ -92,6 +92,7 @@ from safescale_ammt.releasing.page import REPORT, page_from
 from safescale_ammt.releasing.rescoring import answered
 from safescale_ammt.releasing.same_rows import why_repeated
 from safescale_ammt.releasing.sealed_uses import Use
+from safescale_ammt.releasing.slice_rows import with_slices
 from safescale_ammt.reporting.headline_table import headline_metrics
 from safescale_ammt.reporting.logs import log_contents
 from safescale_ammt.reporting.measure_bar import measures_of
@@ -189,6 +190,14 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
                 parsed.table_threats,
                 manifests["holdout"].identity,
             )
+            evidence, slices = with_slices(
+                inputs.model,
+                development,
+                stored,
+                evidence,
+                config=config,
+                min_n=parsed.groups.min_n,
+            )
             written = held.enter_context(_written(scratch, evidence, stored))
         say_progress(2, 4, "rows answered by model and twin")
         submission = Submission(
@@ -205,6 +214,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             sampling=SamplingModel(
                 schema.unit, drawn_of, len(stored), written.distinct
             ),
+            slices=slices,
         )
         one_bit = counter is not None and parsed.gate.feedback == BIT
         if one_bit:
@@ -344,7 +354,7 @@ class _Inputs:
             drawn.
         """
         if rehearsed:
-            stored = StoredRows.of_select(rehearsed)
+            stored = StoredRows.of_split(rehearsed, "select")
             return stored, stored.rows
         sealed = Holdout.load(self.holdout)
         return sealed.stored, sealed.rows

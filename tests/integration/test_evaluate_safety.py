@@ -26,6 +26,7 @@ from safescale_ammt.files.artifacts import Draft, describe, read_manifest, verif
 from safescale_ammt.files.canonical import read_json, write_json
 from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.evidence import read_evidence
+from safescale_ammt.judging.slices import members
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.releasing import ledger
@@ -122,11 +123,14 @@ def test_evidence_holds_what_the_predictor_says_of_the_sealed_rows(
 ) -> None:
     judge(world, tmp_path / "v", environ)
     verdict = Verdict.load(tmp_path / "v")
+    assert verdict.slices is not None
+    slices = verdict.slices.confirmed
     rows, hashes = read_evidence(
         preparing.rows_of(tmp_path / "v") / "evidence.parquet",
         verdict.groups,
         classes=verdict.classes,
         positive=verdict.positive,
+        slices=len(slices),
     )
     sealed = preparing.sealed(world.folder / "holdout").split
     score, prediction = Predictor.load(world.folder / "model").predict_table(
@@ -137,6 +141,14 @@ def test_evidence_holds_what_the_predictor_says_of_the_sealed_rows(
     np.testing.assert_array_equal(rows.prediction, prediction)
     np.testing.assert_array_equal(rows.label, sealed.label)
     assert hashes.tobytes() == sealed.rows.tobytes()
+    # The world's model errs more at some places than at others, which nobody named.
+    assert slices
+    wrong = prediction != sealed.label
+    for found, inside in zip(slices, rows.slices, strict=True):
+        own = members(found.proposal.conditions, sealed.features)
+        np.testing.assert_array_equal(inside, own)
+        assert (found.rows, found.errors) == (own.sum(), (own & wrong).sum())
+        assert found.inside[0] > found.outside[0]
 
 
 @pytest.mark.parametrize("rehearse", [True, False], ids=["rehearsal", "in earnest"])

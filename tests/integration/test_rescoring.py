@@ -31,6 +31,7 @@ from safescale_ammt.judging.evidence import (
     distinct_rows,
     write_evidence,
 )
+from safescale_ammt.judging.slices import confirmed
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.predictor import DECISION
 from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
@@ -83,9 +84,14 @@ def invented(world: World, judged: Path, folder: Path, change: Change) -> Path:
     shutil.copytree(judged, verdict)
     stated, rule = Verdict.load(verdict), Constitution.from_dict(world.constitution)
     rows, keys = change(*evidence_of(verdict, stated))
+    assert stated.slices is not None
+    proposals = [found.proposal for found in stated.slices.confirmed]
+    least = rule.groups.min_n
+    slices, kept = confirmed(rows, rows.slices, stated.slices, proposals, least)
+    rows = replace(rows, slices=kept)
     write_evidence(verdict / EVIDENCE, rows, keys)
     digest = digest_file(verdict / EVIDENCE)
-    about = submission_of(stated)
+    about = replace(submission_of(stated), slices=slices)
     assert about.sampling is not None
     distinct = len(distinct_rows(keys))
     about = replace(about, sampling=replace(about.sampling, distinct=distinct))
@@ -110,11 +116,18 @@ def other_sex(known: Evidence, keys: np.ndarray) -> tuple[Evidence, np.ndarray]:
     return replace(known, groups={**known.groups, "sex": (values, codes)}), keys
 
 
+def other_slice(known: Evidence, keys: np.ndarray) -> tuple[Evidence, np.ndarray]:
+    inside = known.slices[0].copy()
+    inside[:20] = ~inside[:20]
+    return replace(known, slices=(inside, *known.slices[1:])), keys
+
+
 def part(known: Evidence, take: Any) -> Evidence:
     names = ("label", "prediction", "score", "twin_prediction", "twin_score")
     groups = {n: (values, codes[take]) for n, (values, codes) in known.groups.items()}
     columns = {name: getattr(known, name)[take] for name in names}
-    return replace(known, groups=groups, **columns)
+    slices = tuple(inside[take] for inside in known.slices)
+    return replace(known, groups=groups, slices=slices, **columns)
 
 
 def fewer(known: Evidence, keys: np.ndarray) -> tuple[Evidence, np.ndarray]:
@@ -167,9 +180,10 @@ def test_model_and_twin_give_the_answers_of_honest_evidence(
         (flipped("label", 11), "label differs in 11 rows"),
         (flipped("twin_score", 5), "score of the twin differs in 5 rows"),
         (other_sex, "group 'sex' differs in 30 rows"),
+        (other_slice, "slice 1 differs in 20 rows"),
         (fewer, r"(\d+) sealed rows are not in the evidence; \1 rows of the evidence"),
     ],
-    ids=["model", "twin", "label", "score", "group", "rows"],
+    ids=["model", "twin", "label", "score", "group", "slice", "rows"],
 )
 def test_evidence_that_the_model_never_gave_is_whole_and_found_by_the_sealed_rows(
     world: World,
