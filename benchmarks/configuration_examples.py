@@ -50,6 +50,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "data.splits": {"splits": SPLITS},
     "search.feasibility_steps": {"feasibility_steps": 0},
     "training.ema": {"ema": 0.995},
+    "safety.slices": {"slices": {"most": 20, "conditions": 1, "fdr": 0.05}},
     "training.threshold": {"threshold": {"objective": "balanced_accuracy"}},
     "training.self_weight": {"self_weight": 0.8},
     "training.dual_nu": {"dual_nu": 0.8},

@@ -6,18 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safety_world import constitution, evidence, submission
 
 from safescale_ammt.binomial.two_rate_bets import beliefs, log_bets
-from safescale_ammt.config.sections import SafetyConfig
+from safescale_ammt.config.sections import DataConfig, SafetyConfig
 from safescale_ammt.data.conditions import Condition, axes_of
+from safescale_ammt.data.groups import group_columns
 from safescale_ammt.errors import ConfigError, IntegrityError
 from safescale_ammt.judging.assembly import assemble
 from safescale_ammt.judging.evidence import Evidence
@@ -38,6 +41,7 @@ from safescale_ammt.judging.slices import (
     propose,
 )
 from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reporting.report import render
 from safescale_ammt.reporting.slices_section import slices_section
 
@@ -333,6 +337,23 @@ def test_a_config_without_slices_keeps_its_digest_and_a_search_can_be_left_out()
     assert SafetyConfig.from_params({"slices": {"most": 0.0}}).searched["most"] == 0
     assert SafetyConfig.from_params({}).digest == plain.digest
     assert SafetyConfig.from_params({"slices": {"most": 5}}).digest != plain.digest
+
+
+def test_the_page_says_how_a_slice_becomes_a_group_that_can_be_promised() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "constitution.md").read_text("utf-8")
+    block = page.split("## Groups that nobody named")[1].split("```")[1]
+    data = yaml.safe_load(block.removeprefix("yaml"))["data"]
+    columns = {
+        "sex": ["F", "M", "F", "M"],
+        "workclass": ["Private", "State", "Private", "Local"],
+        "marital_status": ["married", "married", "single", "single"],
+    }
+    texts = {n: Column.of(pa.chunked_array([c])) for n, c in columns.items()}
+    table = RawTable(texts, 4, "here", {}, names_are_safe=True)
+    groups = group_columns(DataConfig.from_params(data), table)
+    cross = groups["employer_marital"]
+    assert "private" in cross.values.to_pylist()[cross.codes[0]]
+    assert "other" in cross.values.to_pylist()[cross.codes[1]]
 
 
 def told(most: int = 2) -> tuple[Verdict, str]:
