@@ -24,7 +24,7 @@ from benchmarks.fair_baselines import store_beside
 from safescale_ammt.config.sections import SPLITS
 from safescale_ammt.data.associations import numbers_of
 from safescale_ammt.data.coding import encode
-from safescale_ammt.data.conditions import Condition
+from safescale_ammt.data.condition import Condition
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.holdout import Holdout
 from safescale_ammt.judging.evidence import Evidence

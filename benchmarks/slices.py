@@ -62,15 +62,10 @@ from benchmarks.slice_tables import (
 )
 from safescale_ammt.config.sections import SafetyConfig
 from safescale_ammt.data.associations import bin_codes, edges_of, levels, numbers_of
-from safescale_ammt.data.conditions import Condition
+from safescale_ammt.data.condition import Condition
 from safescale_ammt.judging.evidence import Evidence
-from safescale_ammt.judging.slices import (
-    Proposal,
-    Slices,
-    confirmed,
-    members,
-    propose,
-)
+from safescale_ammt.judging.slice_forms import Proposal, Slices
+from safescale_ammt.judging.slices import confirmed, members, propose
 
 RESULT = ROOT / "benchmarks" / "results" / "slices.json"
 MIN_N = 200

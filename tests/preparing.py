@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
+from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.holdout import Holdout
 from safescale_ammt.data.local_table import HELD, Held
 from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
 from safescale_ammt.files.shards import is_shard
+from safescale_ammt.judging.evidence import Evidence
+from safescale_ammt.judging.slice_forms import Slices
+from safescale_ammt.judging.slices import confirmed
+from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.stages import prepare_data
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.protected import made_whole, set_apart
@@ -25,6 +31,17 @@ def run(
     """Prepares the two artifacts; the sealed rows go to a store beside them."""
     environ = environ_of(holdout)
     return prepare_data.run(section, dataset, holdout, environ=environ, held=held)
+
+
+def confirmed_again(
+    known: Evidence, stated: Verdict, rule: Constitution
+) -> tuple[Evidence, Slices]:
+    """Confirms a verdict's slices on other evidence, as a forger with our code does."""
+    assert stated.slices is not None
+    given = [found.proposal for found in stated.slices.confirmed]
+    least = rule.groups.min_n
+    slices, kept = confirmed(known, known.slices, stated.slices, given, least)
+    return replace(known, slices=kept), slices
 
 
 def lay_apart(dataset: Path, to: Path, store: Store | None = None) -> Manifest:

@@ -1,8 +1,4 @@
-"""Conditions on raw columns in plain words, and the codes that a search counts by.
-
-    workclass = Private        a frequent text
-    age above 45 up to 60      consecutive bins of a number or date
-    occupation is missing      rows without a value
+"""Conditions on raw columns: the rows they hold in, the codes that a search counts by.
 
 What rows a condition holds in depends on each row alone: it is learnt of one table
 and asked of another.
@@ -12,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -27,77 +22,38 @@ from safescale_ammt.data.associations import (
     levels,
     numbers_of,
 )
+from safescale_ammt.data.condition import Condition
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.errors import IntegrityError
-from safescale_ammt.printable import printable
 
 MOST_TEXTS = 50
 """Texts of a column that can be asked for: the most frequent ones."""
-_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Condition:
-    """What a row's value of one column is asked.
+def holds(condition: Condition, features: pa.Table) -> NDArray[np.bool_]:
+    """Returns the rows of raw features in which a condition holds (n,).
 
-    Attributes:
-        column: name of the raw column.
-        value: the text that it equals; None: a range, or no value at all.
-        above: the number that it exceeds; None: no lower end.
-        up_to: the number that it does not exceed; None: no upper end.
-        date: whether the ends are microseconds since 1970, in UTC.
+    Raises:
+        IntegrityError: the column is not there, or of another kind.
     """
-
-    column: str
-    value: str | None = None
-    above: float | None = None
-    up_to: float | None = None
-    date: bool = False
-
-    def holds(self, features: pa.Table) -> NDArray[np.bool_]:
-        """Returns the rows of raw features in which it holds (n,).
-
-        Raises:
-            IntegrityError: the column is not there, or of another kind.
-        """
-        if self.column not in features.column_names:
-            raise IntegrityError(
-                f"A slice asks of column {self.column!r}, which the rows do not have."
-            )
-        column = features[self.column]
-        if self.value is not None:
-            same = pc.equal(pc.cast(column, pa.string()), self.value)
-            return np.asarray(pc.fill_null(same, False).to_numpy())
-        if self.above is None and self.up_to is None:
-            return np.asarray(pc.is_null(column, nan_is_null=True).to_numpy())
-        if (x := numbers_of(column)) is None:
-            raise IntegrityError(
-                f"A slice asks for a range of column {self.column!r}, which is text."
-            )
-        # A comparison with NaN, a missing number, is false.
-        low = -np.inf if self.above is None else self.above
-        high = np.inf if self.up_to is None else self.up_to
-        return np.asarray((x > low) & (x <= high))
-
-    @property
-    def words(self) -> str:
-        """The condition as people read it; what a file holds of it shows as text."""
-        name = printable(self.column)
-        if self.value is not None:
-            return f"{name} = {printable(self.value)}"
-        if self.above is None and self.up_to is None:
-            return f"{name} is missing"
-        low = "" if self.above is None else f" above {self._end(self.above)}"
-        high = "" if self.up_to is None else f" up to {self._end(self.up_to)}"
-        return f"{name}{low}{high}"
-
-    def _end(self, at: float) -> str:
-        if not self.date:
-            return f"{at:.6g}"
-        when = _START + timedelta(microseconds=at)
-        return (
-            f"{when:%Y-%m-%d}" if not at % 86_400_000_000 else f"{when:%Y-%m-%d %H:%M}"
+    if condition.column not in features.column_names:
+        raise IntegrityError(
+            f"A slice asks of column {condition.column!r}, which the rows do not have."
         )
+    column = features[condition.column]
+    if condition.value is not None:
+        same = pc.equal(pc.cast(column, pa.string()), condition.value)
+        return np.asarray(pc.fill_null(same, False).to_numpy())
+    if condition.above is None and condition.up_to is None:
+        return np.asarray(pc.is_null(column, nan_is_null=True).to_numpy())
+    if (x := numbers_of(column)) is None:
+        raise IntegrityError(
+            f"A slice asks for a range of column {condition.column!r}, which is text."
+        )
+    # A comparison with NaN, a missing number, is false.
+    low = -np.inf if condition.above is None else condition.above
+    high = np.inf if condition.up_to is None else condition.up_to
+    return np.asarray((x > low) & (x <= high))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from safescale_ammt.judging.judge import judge
 from safescale_ammt.judging.profile import describe
 from safescale_ammt.judging.robust import attack_figures, faults, wrongly_drawn
 from safescale_ammt.judging.sampling_model import SamplingModel
-from safescale_ammt.judging.slices import Slices, confirmed
+from safescale_ammt.judging.slice_forms import Slices
+from safescale_ammt.judging.slices import confirmed
 from safescale_ammt.judging.usefulness import doubts, headlines
 from safescale_ammt.judging.verdict import (
     FINDINGS,

@@ -27,7 +27,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import expit, xlogy
 
-from safescale_ammt.data.conditions import Axis, Condition, axes_of
+from safescale_ammt.data.condition import Condition
+from safescale_ammt.data.conditions import Axis, axes_of
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -19,8 +19,7 @@ here is promised, and so the gate reads none of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -28,82 +27,15 @@ from numpy.typing import NDArray
 
 from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.binomial.two_rate_bets import beliefs, log_bets
-from safescale_ammt.data.conditions import Condition
+from safescale_ammt.data.condition import Condition
+from safescale_ammt.data.conditions import holds
 from safescale_ammt.data.counts import LEAST_SHOWN
-from safescale_ammt.files.canonical import json_form
 from safescale_ammt.judging.evidence import Evidence
+from safescale_ammt.judging.slice_forms import LEVEL, Proposal, SliceFinding, Slices
 from safescale_ammt.judging.slice_search import discover
 
 Mask = NDArray[np.bool_]
-LEVEL = 0.05
-"""Chance that any interval of a confirmed slice misses, over all that were tested."""
 _MOST_NATS = 700.0
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A slice, and what development rows say of it.
-
-    Attributes:
-        conditions: what its rows fulfil.
-        rows: development rows inside.
-        errors: of them, those that the model gets wrong.
-    """
-
-    conditions: tuple[Condition, ...]
-    rows: int
-    errors: int
-
-    @property
-    def words(self) -> str:
-        """The slice as people read it."""
-        return " and ".join(condition.words for condition in self.conditions)
-
-
-@dataclass(frozen=True)
-class SliceFinding:
-    """A confirmed slice.
-
-    Attributes:
-        proposal: what was confirmed.
-        rows: judged rows inside.
-        errors: of them, those that the model gets wrong.
-        inside: share of errors inside, with an interval that holds for all tested
-            slices together: value, lower, upper.
-        outside: the same of all other rows.
-        e_value: evidence that the model errs more inside, at most e^700.
-    """
-
-    proposal: Proposal
-    rows: int
-    errors: int
-    inside: tuple[float, ...]
-    outside: tuple[float, ...]
-    e_value: float
-
-
-@dataclass(frozen=True)
-class Slices:
-    """What a search for slices came to.
-
-    Attributes:
-        fdr: bound of the false discovery rate.
-        searched: development rows that proposed slices.
-        wrong: of them, those that the model gets wrong.
-        tested: slices that were proposed.
-        confirmed: those that the judged rows confirm, the largest e-value first.
-    """
-
-    fdr: float
-    searched: int
-    wrong: int
-    tested: int
-    confirmed: tuple[SliceFinding, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form."""
-        form: dict[str, Any] = json_form(asdict(self))
-        return form
 
 
 def propose(
@@ -130,7 +62,7 @@ def propose(
 
 def members(conditions: Sequence[Condition], features: pa.Table) -> Mask:
     """Returns the rows of raw features in which all conditions hold (n,)."""
-    asked = [condition.holds(features) for condition in conditions]
+    asked = [holds(condition, features) for condition in conditions]
     return np.asarray(np.all(asked, axis=0))
 
 

@@ -20,7 +20,7 @@ from safescale_ammt.files.typed_json import build
 from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.gate import FAIL, GUARANTEES, NEEDS_HUMAN, PASS
 from safescale_ammt.judging.sampling_model import SamplingModel
-from safescale_ammt.judging.slices import Slices
+from safescale_ammt.judging.slice_forms import Slices
 
 SCHEMA_VERSION = 1
 VERDICT = "verdict.json"

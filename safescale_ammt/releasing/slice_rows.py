@@ -19,14 +19,8 @@ from safescale_ammt.config.sections import SafetyConfig
 from safescale_ammt.data.dataset import Dataset
 from safescale_ammt.data.holdout import StoredRows
 from safescale_ammt.judging.evidence import Evidence
-from safescale_ammt.judging.slices import (
-    Mask,
-    Proposal,
-    Slices,
-    confirmed,
-    members,
-    propose,
-)
+from safescale_ammt.judging.slice_forms import Proposal, Slices
+from safescale_ammt.judging.slices import Mask, confirmed, members, propose
 from safescale_ammt.model.predictor import Predictor
 
 PROPOSING = ("validation", "monitor", "select")

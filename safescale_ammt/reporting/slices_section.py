@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from safescale_ammt.judging.slices import LEVEL, SliceFinding, Slices
+from safescale_ammt.judging.slice_forms import LEVEL, SliceFinding, Slices
 from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.wording import percent
 
@@ -48,10 +48,10 @@ def slices_section(slices: Slices | None) -> str:
             '<p class="term">The upper, coloured mark is the share that the model gets '
             "wrong inside, the lower, grey one that of all other rows, each with its "
             f"interval; all {2 * slices.tested} intervals of the tested slices hold "
-            f"together with {1 - LEVEL:.0%} confidence. The evidence is an e-value: "
-            "where the model errs no more inside than elsewhere, it is 1 or less on "
-            "average. To promise something about such a group, name it in the data "
-            "section (data.merges, data.crosses).</p>"
+            f"together with {100 * (1 - LEVEL):g} % confidence. The evidence is an "
+            "e-value: where the model errs no more inside than elsewhere, it is 1 or "
+            "less on average. To promise something about such a group, name it in the "
+            "data section (data.merges, data.crosses).</p>"
         )
     return f'<section class="card"><h2>{_TITLE}</h2>{body}</section>\n'
 
@@ -65,8 +65,8 @@ def told(slices: Slices) -> str:
         )
     confirmed = len(slices.confirmed)
     what = (
-        f"the judged rows confirm {confirmed:,}, of which at most {slices.fdr:.0%} are "
-        "expected to be false (e-BH)."
+        f"the judged rows confirm {confirmed:,}, of which at most "
+        f"{100 * slices.fdr:g} % are expected to be false (e-BH)."
         if confirmed
         else "the judged rows confirm none, which does not show that there is none."
     )

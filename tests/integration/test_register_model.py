@@ -147,9 +147,10 @@ def forge(verdict: Path, world: World, *, right: int = 0, **changes: Any) -> Non
         prediction = told.prediction.copy()
         prediction[wrong] = told.label[wrong]
         told = replace(told, prediction=prediction)
+        told, slices = preparing.confirmed_again(told, stated, rule)
         if right:
             write_evidence(whole / EVIDENCE, told, hashes)
-        about = replace(submission_of(stated), **changes)
+        about = replace(submission_of(stated), slices=slices, **changes)
         shutil.rmtree(whole / "findings")
         assemble(rule, told, about, digest_file(whole / EVIDENCE)).save(whole)
         reseal(whole)

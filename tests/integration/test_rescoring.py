@@ -31,7 +31,6 @@ from safescale_ammt.judging.evidence import (
     distinct_rows,
     write_evidence,
 )
-from safescale_ammt.judging.slices import confirmed
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.predictor import DECISION
 from safescale_ammt.releasing.bundle import verify_bundle, write_bundle
@@ -84,11 +83,7 @@ def invented(world: World, judged: Path, folder: Path, change: Change) -> Path:
     shutil.copytree(judged, verdict)
     stated, rule = Verdict.load(verdict), Constitution.from_dict(world.constitution)
     rows, keys = change(*evidence_of(verdict, stated))
-    assert stated.slices is not None
-    proposals = [found.proposal for found in stated.slices.confirmed]
-    least = rule.groups.min_n
-    slices, kept = confirmed(rows, rows.slices, stated.slices, proposals, least)
-    rows = replace(rows, slices=kept)
+    rows, slices = preparing.confirmed_again(rows, stated, rule)
     write_evidence(verdict / EVIDENCE, rows, keys)
     digest = digest_file(verdict / EVIDENCE)
     about = replace(submission_of(stated), slices=slices)

@@ -192,7 +192,7 @@ def test_a_verdict_of_another_version_in_a_bundle_of_this_one_is_named(
 def test_a_sound_bundle_names_what_is_no_evidence_and_no_words(made: Path) -> None:
     told = verify_bundle(made).not_evidence
     assert [what.split()[0] for what in told] == [
-        *("Drawings", "Logs", "The", "Which", "Name,", "Stages,"),
+        *("Drawings", "Which", "Logs", "The", "Which", "Name,", "Stages,"),
     ]
 
 

@@ -19,11 +19,13 @@ from safety_world import constitution, evidence, submission
 
 from safescale_ammt.binomial.two_rate_bets import beliefs, log_bets
 from safescale_ammt.config.sections import DataConfig, SafetyConfig
-from safescale_ammt.data.conditions import Condition, axes_of
+from safescale_ammt.data.condition import Condition
+from safescale_ammt.data.conditions import axes_of, holds
 from safescale_ammt.data.groups import group_columns
 from safescale_ammt.errors import ConfigError, IntegrityError
 from safescale_ammt.judging.assembly import assemble
 from safescale_ammt.judging.evidence import Evidence
+from safescale_ammt.judging.slice_forms import Proposal, Slices
 from safescale_ammt.judging.slice_search import (
     MOST_CONDITIONS,
     OVERLAP,
@@ -32,8 +34,6 @@ from safescale_ammt.judging.slice_search import (
     fitted,
 )
 from safescale_ammt.judging.slices import (
-    Proposal,
-    Slices,
     confirmed,
     e_values,
     may_be_told,
@@ -285,7 +285,7 @@ def test_dates_and_missing_texts_can_be_asked_for() -> None:
     assert Condition("text", "x") in asked
     for axis in axes_of(table, 5, 20):
         for condition, span in zip(axis.conditions, axis.spans, strict=True):
-            np.testing.assert_array_equal(condition.holds(table), span[axis.codes])
+            np.testing.assert_array_equal(holds(condition, table), span[axis.codes])
     assert any("2020-01-" in c.words for c in asked)
 
 
@@ -293,7 +293,7 @@ def test_every_code_of_a_search_is_the_condition_on_the_rows() -> None:
     features = rows(2000, 5)
     for axis in axes_of(features, 20, 40):
         for condition, span in zip(axis.conditions, axis.spans, strict=True):
-            np.testing.assert_array_equal(condition.holds(features), span[axis.codes])
+            np.testing.assert_array_equal(holds(condition, features), span[axis.codes])
     columns = {axis.conditions[0].column for axis in axes_of(features, 20, 40)}
     assert columns == {"age", "hours", "gain", "job", "town"}
 
@@ -306,10 +306,10 @@ def test_a_text_that_few_have_is_never_asked_for() -> None:
 
 def test_a_condition_on_other_rows_is_one_sentence() -> None:
     with pytest.raises(IntegrityError, match="'age', which the rows do not have"):
-        Condition("age", up_to=1.0).holds(pa.table({"job": ["x"]}))
+        holds(Condition("age", up_to=1.0), pa.table({"job": ["x"]}))
     texts = pa.table({"age": pa.chunked_array([["x"]])})
     with pytest.raises(IntegrityError, match="a range of column 'age', which is text"):
-        Condition("age", up_to=1.0).holds(texts)
+        holds(Condition("age", up_to=1.0), texts)
 
 
 @pytest.mark.parametrize(
