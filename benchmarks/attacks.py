@@ -31,10 +31,10 @@ from benchmarks import fashion_mnist
 from benchmarks.attack_networks import MASKED, NETWORKS, network
 from benchmarks.peers.attack_peers import PEERS, held_against
 from benchmarks.provenance import ROOT, figure, in_form, store, told
+from safescale_ammt.attacks.attempt import Classifier
 from safescale_ammt.attacks.battery import Battery, run_battery
 from safescale_ammt.attacks.interval_bounds import certified
 from safescale_ammt.attacks.tiers import TIERS, black_box, white_box
-from safescale_ammt.attacks.trial import Classifier
 from safescale_ammt.binomial.paired import gain_bounds
 from safescale_ammt.constitution.threats import Threat
 

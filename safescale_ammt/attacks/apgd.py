@@ -22,9 +22,9 @@ import math
 import torch
 from torch import Tensor
 
+from safescale_ammt.attacks.attempt import Attempt, RowBall, rowwise
 from safescale_ammt.attacks.losses import Loss, cross_entropy, dlr
 from safescale_ammt.attacks.slopes import Slopes, exact
-from safescale_ammt.attacks.trial import RowBall, Trial, rowwise
 
 MOMENTUM, RISES = 0.75, 0.75
 FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06
@@ -47,20 +47,22 @@ class Climb:
 
     Args:
         slopes: where losses, answers and slopes come from.
-        trial: the rows.
+        attempt: the rows.
         aim: the class that each is driven to (B,).
         x: where they start.
     """
 
-    def __init__(self, slopes: Slopes, trial: Trial, aim: Tensor, x: Tensor) -> None:
-        self._slopes, self._threat = slopes, trial.ball.threat
+    def __init__(
+        self, slopes: Slopes, attempt: Attempt, aim: Tensor, x: Tensor
+    ) -> None:
+        self._slopes, self._threat = slopes, attempt.ball.threat
         self.found = x.clone()
         self.at = torch.arange(len(x), device=x.device)
-        value, codes, grad = slopes(x, trial.y, aim)
-        self._ball = trial.ball
+        value, codes, grad = slopes(x, attempt.y, aim)
+        self._ball = attempt.ball
         self._rows = {
-            "centre": trial.ball.centre,
-            "y": trial.y,
+            "centre": attempt.ball.centre,
+            "y": attempt.y,
             "aim": aim,
             "x": x,
             "before": x,
@@ -123,18 +125,18 @@ class Climb:
 
 
 def climb(
-    trial: Trial, slopes: Slopes, aim: Tensor, start: Tensor, steps: int
+    attempt: Attempt, slopes: Slopes, aim: Tensor, start: Tensor, steps: int
 ) -> Tensor:
     """Returns points after so many steps of the algorithm, from a start.
 
     Args:
-        trial: the rows.
+        attempt: the rows.
         slopes: where losses, answers and slopes come from.
         aim: the class that each row is driven to (B,).
         start: inside the ball.
         steps: N.
     """
-    rows, last, marks = Climb(slopes, trial, aim, start), 0, checkpoints(steps)
+    rows, last, marks = Climb(slopes, attempt, aim, start), 0, checkpoints(steps)
     for k in range(1, steps + 1):
         if not len(rows.at):
             break
@@ -147,7 +149,7 @@ def climb(
 
 
 def apgd(
-    trial: Trial,
+    attempt: Attempt,
     steps: int,
     restarts: int = 1,
     loss: Loss = cross_entropy,
@@ -156,41 +158,41 @@ def apgd(
     """Returns points of APGD on a loss that aims at no class; each restart is random.
 
     Args:
-        trial: the rows.
+        attempt: the rows.
         steps: of each start.
         restarts: starts, of the rows that survive those before.
         loss: what is made larger where `slopes` are the target's own.
         slopes: where losses, answers and slopes come from, if not from the target.
     """
-    found, at = trial.ball.centre.clone(), torch.arange(len(trial.y))
+    found, at = attempt.ball.centre.clone(), torch.arange(len(attempt.y))
     for _ in range(restarts):
-        rest = trial.part(at)
-        own = slopes or exact(trial.target, loss)
-        start = rest.ball.start(trial.generator)
+        rest = attempt.part(at)
+        own = slopes or exact(attempt.target, loss)
+        start = rest.ball.start(attempt.generator)
         found[at] = climb(rest, own, rest.aims[:, 0], start, steps)
-        at = trial.survivors(found)
+        at = attempt.survivors(found)
         if not len(at):
             break
     return found
 
 
-def apgd_targeted(trial: Trial, steps: int, aims: int, restarts: int = 1) -> Tensor:
+def apgd_targeted(attempt: Attempt, steps: int, aims: int, restarts: int = 1) -> Tensor:
     """Returns points of APGD on the targeted DLR loss, one class after another.
 
     Args:
-        trial: the rows.
+        attempt: the rows.
         steps: of each start.
         aims: most classes that a row is driven to, the likeliest first.
         restarts: starts for each class.
     """
-    found, at = trial.ball.centre.clone(), torch.arange(len(trial.y))
-    own = exact(trial.target, dlr)
-    for place in range(min(aims, trial.aims.shape[1])):
+    found, at = attempt.ball.centre.clone(), torch.arange(len(attempt.y))
+    own = exact(attempt.target, dlr)
+    for place in range(min(aims, attempt.aims.shape[1])):
         for _ in range(restarts):
             if not len(at):
                 return found
-            rest = trial.part(at)
-            start = rest.ball.start(trial.generator)
+            rest = attempt.part(at)
+            start = rest.ball.start(attempt.generator)
             found[at] = climb(rest, own, rest.aims[:, place], start, steps)
-            at = trial.survivors(found)
+            at = attempt.survivors(found)
     return found

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from safescale_ammt.attacks.attempt import Attack, Attempt, Classifier, RowBall
 from safescale_ammt.attacks.outcome import CLEAN, NOBODY, Outcome
 from safescale_ammt.attacks.planted import Detached, Noise, Quantised, Saturated
 from safescale_ammt.attacks.sanity import Flag, checks, compared
@@ -33,7 +34,6 @@ from safescale_ammt.attacks.tiers import (
     past_walls,
     white_box,
 )
-from safescale_ammt.attacks.trial import Attack, Classifier, RowBall, Trial
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.model.answers import deployed
@@ -67,10 +67,10 @@ class Battery:
         self.distance = torch.where(wrong, 0.0, torch.nan).double()
         self.points = x.clone()
 
-    def trial(self, at: Tensor, name: str) -> Trial:
-        """Returns the trial of some rows, seeded by a name."""
+    def attempt(self, at: Tensor, name: str) -> Attempt:
+        """Returns the attempt of some rows, seeded by a name."""
         rows = self._x[at], self._y[at]
-        return Trial.of(self._target, *rows, self._threat, self.seeded(name))
+        return Attempt.of(self._target, *rows, self._threat, self.seeded(name))
 
     def run(self, name: str, attack: Attack) -> None:
         """Attacks the rows that are left, and takes down which are broken."""
@@ -79,23 +79,23 @@ class Battery:
         for place, at in enumerate(blocks):
             if not len(at):
                 continue
-            trial = self.trial(at, f"{name} {place}")
-            moved = attack(trial)
-            found = self.wrong_inside(trial, moved)
+            attempt = self.attempt(at, f"{name} {place}")
+            moved = attack(attempt)
+            found = self.wrong_inside(attempt, moved)
             self.broken_by[at[found]] = number
-            self.distance[at[found]] = trial.ball.lengths(moved)[found].double()
+            self.distance[at[found]] = attempt.ball.lengths(moved)[found].double()
             self.points[at[found]] = moved[found]
 
     def left(self) -> Tensor:
         """Returns the numbers of the rows that nothing has broken."""
         return (self.broken_by == NOBODY).nonzero()[:, 0]
 
-    def wrong_inside(self, trial: Trial, moved: Tensor) -> Tensor:
+    def wrong_inside(self, attempt: Attempt, moved: Tensor) -> Tensor:
         """Returns at which points inside ball and range an answer is wrong (B,)."""
         # Asked again: an attack's own word for a point may be of another one.
-        wrong = self._target.codes(moved) != trial.y
+        wrong = self._target.codes(moved) != attempt.y
         bound = self._threat.eps * (1 + ROUNDING) + torch.finfo(moved.dtype).eps
-        inside = trial.ball.lengths(moved) <= bound
+        inside = attempt.ball.lengths(moved) <= bound
         if self._threat.range is not None:
             low, high = self._threat.range
             kept = (moved >= low) & (moved <= high)
@@ -172,15 +172,15 @@ def judged(battery: Battery, tier: Tier) -> tuple[tuple[Flag, ...], bool]:
         return (), False
     order = torch.randperm(len(right), generator=battery.seeded("sample"))
     at = right[order[: tier.sample].to(right.device)]
-    sample = battery.trial(at, "checks")
+    sample = battery.attempt(at, "checks")
     moved = square(sample, tier.queries)
     searched = battery.wrong_inside(sample, moved)
 
     white = battery.by_any(WHITE, at)
-    first = tuple(checks(sample, white, searched, lambda trial: trial))
+    first = tuple(checks(sample, white, searched, lambda attempt: attempt))
     if not tier.always and not any(flag.raised for flag in first):
         return first, False
-    stand_in = distilled(battery.trial(right, "stand-in"), tier.learning)
+    stand_in = distilled(battery.attempt(right, "stand-in"), tier.learning)
     for name, attack in escalation(tier, stand_in).items():
         battery.run(name, attack)
         if name in ESCALATED_WHITE:

@@ -1,4 +1,4 @@
-"""FGSM and PGD on a trial: one step and ten steps of `pgd`, from the rows themselves.
+"""FGSM and PGD on an attempt: one and ten steps of `pgd`, from the rows themselves.
 
     x <- clip(x + stride eps step(grad), ball of x0)
 
@@ -12,28 +12,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safescale_ammt.attacks.attempt import Attempt
 from safescale_ammt.attacks.ball import Ball
 from safescale_ammt.attacks.pgd import STEPS, STRIDE, pgd
-from safescale_ammt.attacks.trial import Trial
 
 
-def steps_of_pgd(trial: Trial, steps: int = STEPS, stride: float = STRIDE) -> Tensor:
+def steps_of_pgd(
+    attempt: Attempt, steps: int = STEPS, stride: float = STRIDE
+) -> Tensor:
     """Returns points after projected gradient steps on the log loss.
 
     Args:
-        trial: the rows.
+        attempt: the rows.
         steps: how many.
         stride: length of each, in units of the radius.
     """
 
     def answer(stacked: Any) -> Tensor:
-        return trial.target.answer(stacked[0])[0][None]
+        return attempt.target.answer(stacked[0])[0][None]
 
-    ball = Ball(trial.ball.threat, trial.ball.centre[None], torch.ones(1))
-    found: Tensor = pgd(answer, trial.y[None], ball, steps, stride)[0]
+    ball = Ball(attempt.ball.threat, attempt.ball.centre[None], torch.ones(1))
+    found: Tensor = pgd(answer, attempt.y[None], ball, steps, stride)[0]
     return found.detach()
 
 
-def fgsm(trial: Trial) -> Tensor:
+def fgsm(attempt: Attempt) -> Tensor:
     """Returns points after one step of the whole radius."""
-    return steps_of_pgd(trial, 1, 1.0)
+    return steps_of_pgd(attempt, 1, 1.0)

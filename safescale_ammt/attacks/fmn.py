@@ -21,8 +21,8 @@ import math
 import torch
 from torch import Tensor
 
+from safescale_ammt.attacks.attempt import Attempt, rowwise
 from safescale_ammt.attacks.losses import margin
-from safescale_ammt.attacks.trial import Trial, rowwise
 
 ALPHA, GAMMA = (1.0, 0.01), (0.05, 0.0001)
 """Step and change of the radius, at the first step and at the last."""
@@ -33,24 +33,24 @@ def cosine(ends: tuple[float, float], share: float) -> float:
     return ends[1] + (ends[0] - ends[1]) * (1 + math.cos(math.pi * share)) / 2
 
 
-def minimum_norm(trial: Trial, steps: int) -> tuple[Tensor, Tensor]:
+def minimum_norm(attempt: Attempt, steps: int) -> tuple[Tensor, Tensor]:
     """Returns the nearest points that are answered wrong, and how far they are.
 
     Args:
-        trial: the rows; of its threat only norm and range matter.
+        attempt: the rows; of its threat only norm and range matter.
         steps: of the algorithm.
 
     Returns:
         Points (B, ...), the rows themselves where none was found; distances (B,).
     """
-    norm, inside = trial.ball.threat.norm, trial.ball.threat.range
-    centre, y = trial.ball.centre, trial.y
+    norm, inside = attempt.ball.threat.norm, attempt.ball.threat.range
+    centre, y = attempt.ball.centre, attempt.y
     x, best = centre, centre
     distance = torch.full(y.shape, torch.inf, dtype=x.dtype, device=x.device)
     radius = distance
     for k in range(steps + 1):
-        value, wrong, slope = loss_and_slope(trial, x)
-        length = trial.ball.lengths(x)
+        value, wrong, slope = loss_and_slope(attempt, x)
+        length = attempt.ball.lengths(x)
         nearer = wrong & (length < distance)
         best = torch.where(rowwise(nearer, x), x, best)
         distance = torch.where(nearer, length, distance)
@@ -89,26 +89,26 @@ def within(
     return moved if inside is None else moved.clamp(*inside)
 
 
-def loss_and_slope(trial: Trial, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def loss_and_slope(attempt: Attempt, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns L (B,), which rows are wrong (B,), and the gradient of L (B, ...)."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        logits, codes = trial.target.answer(x)
-        value = -margin(logits, trial.y, trial.y)
+        logits, codes = attempt.target.answer(x)
+        value = -margin(logits, attempt.y, attempt.y)
         found = None
         if value.requires_grad:
             (found,) = torch.autograd.grad(value.sum(), x, allow_unused=True)
     slope = torch.zeros_like(x) if found is None else found.nan_to_num(0.0, 0.0, 0.0)
-    return value.detach(), codes != trial.y, slope
+    return value.detach(), codes != attempt.y, slope
 
 
-def fmn(trial: Trial, steps: int) -> Tensor:
+def fmn(attempt: Attempt, steps: int) -> Tensor:
     """Returns the nearest wrong points where they are inside the threat's ball.
 
     Elsewhere the point is the row itself: nothing was found there.
     """
-    found, distance = minimum_norm(trial, steps)
-    near = distance <= trial.ball.threat.eps
-    found = torch.where(rowwise(near, found), found, trial.ball.centre)
+    found, distance = minimum_norm(attempt, steps)
+    near = distance <= attempt.ball.threat.eps
+    found = torch.where(rowwise(near, found), found, attempt.ball.centre)
     # The length of a change is rounded, and so is its bound.
-    return trial.ball.project(found)
+    return attempt.ball.project(found)

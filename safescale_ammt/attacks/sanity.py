@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from safescale_ammt.attacks.apgd import apgd, apgd_targeted
+from safescale_ammt.attacks.attempt import Attempt, RowBall
 from safescale_ammt.attacks.fgsm import fgsm, steps_of_pgd
 from safescale_ammt.attacks.losses import margin
 from safescale_ammt.attacks.slopes import gradient
-from safescale_ammt.attacks.trial import RowBall, Trial
 from safescale_ammt.binomial.paired import gain_p_above
 from safescale_ammt.constitution.threats import Threat
 
@@ -69,37 +69,39 @@ def compared(name: str, more: Tensor, less: Tensor) -> Flag:
     return Flag(name, p <= LEVEL, (only - other) / max(1, n), n, p)
 
 
-def broken(trial: Trial, moved: Tensor) -> Tensor:
+def broken(attempt: Attempt, moved: Tensor) -> Tensor:
     """Returns which rows are answered wrong at points (B,)."""
-    return trial.target.codes(moved) != trial.y
+    return attempt.target.codes(moved) != attempt.y
 
 
-def under(trial: Trial, threat: Threat) -> Trial:
-    """Returns the trial of the same rows under another threat."""
-    return replace(trial, ball=RowBall(threat, trial.ball.centre))
+def under(attempt: Attempt, threat: Threat) -> Attempt:
+    """Returns the attempt of the same rows under another threat."""
+    return replace(attempt, ball=RowBall(threat, attempt.ball.centre))
 
 
 def checks(
-    trial: Trial, white: Tensor, square: Tensor, past: Callable[[Trial], Trial]
+    attempt: Attempt, white: Tensor, square: Tensor, past: Callable[[Attempt], Attempt]
 ) -> Iterator[Flag]:
     """Yields a flag for each check.
 
     Args:
-        trial: of the sample.
+        attempt: of the sample.
         white: rows that the attacks which follow gradients have broken (n,).
         square: rows that random search breaks (n,).
-        past: returns the trial with the slopes that attacks are to follow.
+        past: returns the attempt with the slopes that attacks are to follow.
     """
-    threat, seen = trial.ball.threat, past(trial)
-    x, y = trial.ball.centre, trial.y
-    none = (gradient(trial.target, margin, x, y, y)[2] == 0).flatten(1).all(1)
+    threat, seen = attempt.ball.threat, past(attempt)
+    x, y = attempt.ball.centre, attempt.y
+    none = (gradient(attempt.target, margin, x, y, y)[2] == 0).flatten(1).all(1)
     share = float(none.double().mean())
     yield Flag("zero gradient", share > TOLERANCE, share, len(y))
-    single, iterated = (broken(trial, attack(seen)) for attack in (fgsm, steps_of_pgd))
+    single, iterated = (
+        broken(attempt, attack(seen)) for attack in (fgsm, steps_of_pgd)
+    )
     yield compared("iterated < single", single, iterated)
     for factor, name in ((0.5, "half of the ball"), (2.0, "twice the ball")):
         other = under(seen, replace(threat, eps=factor * threat.eps))
-        there = broken(trial, steps_of_pgd(other))
+        there = broken(attempt, steps_of_pgd(other))
         small, large = (there, iterated) if factor < 1 else (iterated, there)
         yield compared(f"not monotone, {name}", small, large)
     yield compared("square > white box", square, white)
@@ -107,10 +109,10 @@ def checks(
         width = threat.range[1] - threat.range[0]
         whole = width * (math.sqrt(x[0].numel()) if threat.norm == "l2" else 1.0)
         free = under(seen, replace(threat, eps=whole))
-        left = ~broken(trial, apgd(free, STEPS))
+        left = ~broken(attempt, apgd(free, STEPS))
         rest = left.nonzero()[:, 0]
         if len(rest):
-            moved = apgd_targeted(free.part(rest), STEPS, trial.aims.shape[1])
-            left[rest] = ~broken(trial.part(rest), moved)
+            moved = apgd_targeted(free.part(rest), STEPS, attempt.aims.shape[1])
+            left[rest] = ~broken(attempt.part(rest), moved)
         share = float(left.double().mean())
         yield Flag("whole range", share > 0, share, len(y))

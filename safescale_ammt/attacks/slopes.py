@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from safescale_ammt.attacks.attempt import Classifier, rowwise
 from safescale_ammt.attacks.losses import Loss
-from safescale_ammt.attacks.trial import Classifier, rowwise
 
 Slopes = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """Loss (B,), answers (B,) and slopes (B, ...) of rows, labels and aims."""

@@ -22,8 +22,8 @@ import math
 import torch
 from torch import Tensor
 
+from safescale_ammt.attacks.attempt import Attempt, rowwise
 from safescale_ammt.attacks.losses import margin
-from safescale_ammt.attacks.trial import Trial, rowwise
 
 SHARE = 0.8
 HALVED = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
@@ -70,19 +70,21 @@ class Canvas:
         return slice(top, top + h), slice(left, left + w)
 
 
-def square(trial: Trial, queries: int) -> Tensor:
+def square(attempt: Attempt, queries: int) -> Tensor:
     """Returns the best points of a random search.
 
     Args:
-        trial: the rows.
+        attempt: the rows.
         queries: answers that each row may ask for; at least one.
     """
-    canvas = Canvas(trial.ball.centre.shape[1:])
+    canvas = Canvas(attempt.ball.centre.shape[1:])
     first, change = (
-        (stripes, of_signs) if trial.ball.threat.norm == "linf" else (tiles, of_length)
+        (stripes, of_signs)
+        if attempt.ball.threat.norm == "linf"
+        else (tiles, of_length)
     )
-    found, at = trial.ball.centre.clone(), torch.arange(len(trial.y))
-    rest = trial
+    found, at = attempt.ball.centre.clone(), torch.arange(len(attempt.y))
+    rest = attempt
     x = first(rest, canvas)
     value, right = judged(rest, x)
     for query in range(1, queries + 1):
@@ -94,6 +96,7 @@ def square(trial: Trial, queries: int) -> Tensor:
             break
         moved = change(rest, canvas, x, canvas.sides(share_of(query, queries)))
         fresh, right = judged(rest, moved)
+        # Of equal margins the later point: a plateau is crossed, not sat on.
         kept = (fresh >= value) | ~right
         x = torch.where(rowwise(kept, x), moved, x)
         value = torch.where(kept, fresh, value)
@@ -101,38 +104,41 @@ def square(trial: Trial, queries: int) -> Tensor:
     return found
 
 
-def judged(trial: Trial, x: Tensor) -> tuple[Tensor, Tensor]:
+def judged(attempt: Attempt, x: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the margin of the best other class (B,), and who is answered right."""
     with torch.no_grad():
-        logits, codes = trial.target.answer(x)
-    return margin(logits, trial.y, trial.y), codes == trial.y
+        logits, codes = attempt.target.answer(x)
+    return margin(logits, attempt.y, attempt.y), codes == attempt.y
 
 
-def signs(shape: tuple[int, ...], trial: Trial) -> Tensor:
+def signs(shape: tuple[int, ...], attempt: Attempt) -> Tensor:
     """Returns -1 and 1, drawn."""
-    drawn = torch.randint(0, 2, shape, generator=trial.generator) * 2 - 1
-    return drawn.to(trial.ball.centre)
+    drawn = torch.randint(0, 2, shape, generator=attempt.generator) * 2 - 1
+    return drawn.to(attempt.ball.centre)
 
 
-def put(trial: Trial, changes: Tensor) -> Tensor:
+def put(attempt: Attempt, changes: Tensor) -> Tensor:
     """Returns the rows with changes (B, channels, h, w), inside ball and range."""
-    centre = trial.ball.centre
-    return trial.ball.project(centre + changes.reshape(centre.shape))
+    centre = attempt.ball.centre
+    return attempt.ball.project(centre + changes.reshape(centre.shape))
 
 
-def stripes(trial: Trial, canvas: Canvas) -> Tensor:
+def stripes(attempt: Attempt, canvas: Canvas) -> Tensor:
     """Returns rows with vertical stripes of +-eps."""
-    drawn = signs((len(trial.y), canvas.channels, 1, canvas.w), trial)
-    return put(trial, trial.ball.threat.eps * drawn.repeat(1, 1, canvas.h, 1))
+    drawn = signs((len(attempt.y), canvas.channels, 1, canvas.w), attempt)
+    return put(attempt, attempt.ball.threat.eps * drawn.repeat(1, 1, canvas.h, 1))
 
 
-def of_signs(trial: Trial, canvas: Canvas, x: Tensor, sides: tuple[int, int]) -> Tensor:
+def of_signs(
+    attempt: Attempt, canvas: Canvas, x: Tensor, sides: tuple[int, int]
+) -> Tensor:
     """Returns rows with +-eps in a window."""
-    changes = canvas.of(x - trial.ball.centre).clone()
-    rows, columns = canvas.window(*sides, trial.generator)
-    drawn = signs((len(x), canvas.channels, 1, 1), trial)
-    changes[:, :, rows, columns] = trial.ball.threat.eps * drawn
-    return put(trial, changes)
+    changes = canvas.of(x - attempt.ball.centre).clone()
+    rows, columns = canvas.window(*sides, attempt.generator)
+    drawn = signs((len(x), canvas.channels, 1, 1), attempt)
+    # The corners of the ball: a loss that is nearly linear is greatest there.
+    changes[:, :, rows, columns] = attempt.ball.threat.eps * drawn
+    return put(attempt, changes)
 
 
 def bump(h: int, w: int) -> Tensor:
@@ -156,33 +162,33 @@ def eta(h: int, w: int, generator: torch.Generator) -> Tensor:
     return found
 
 
-def tiles(trial: Trial, canvas: Canvas) -> Tensor:
+def tiles(attempt: Attempt, canvas: Canvas) -> Tensor:
     """Returns rows with tiles of the pattern, of the whole radius."""
-    changes = torch.zeros_like(canvas.of(trial.ball.centre))
+    changes = torch.zeros_like(canvas.of(attempt.ball.centre))
     h, w = (min(TILE, side) for side in (canvas.h, canvas.w))
     for top in range(0, canvas.h - h + 1, h):
         for left in range(0, canvas.w - w + 1, w):
-            pattern = eta(h, w, trial.generator).to(changes)
-            drawn = signs((len(changes), canvas.channels, 1, 1), trial)
+            pattern = eta(h, w, attempt.generator).to(changes)
+            drawn = signs((len(changes), canvas.channels, 1, 1), attempt)
             changes[:, :, top : top + h, left : left + w] = pattern * drawn
-    return put(trial, stretched(trial, changes))
+    return put(attempt, stretched(attempt, changes))
 
 
-def stretched(trial: Trial, changes: Tensor) -> Tensor:
+def stretched(attempt: Attempt, changes: Tensor) -> Tensor:
     """Returns changes whose length is the radius."""
     lengths = rowwise(changes.flatten(1).norm(dim=1), changes)
-    found: Tensor = changes / (lengths + 1e-12) * trial.ball.threat.eps
+    found: Tensor = changes / (lengths + 1e-12) * attempt.ball.threat.eps
     return found
 
 
 def of_length(
-    trial: Trial, canvas: Canvas, x: Tensor, sides: tuple[int, int]
+    attempt: Attempt, canvas: Canvas, x: Tensor, sides: tuple[int, int]
 ) -> Tensor:
     """Returns rows with the length of one window in another one."""
-    changes = canvas.of(x - trial.ball.centre).clone()
-    to, source = (canvas.window(*sides, trial.generator) for _ in range(2))
+    changes = canvas.of(x - attempt.ball.centre).clone()
+    to, source = (canvas.window(*sides, attempt.generator) for _ in range(2))
     whole = changes.flatten(1).norm(dim=1)
-    unused = (trial.ball.threat.eps**2 - whole**2).clamp(min=0) / canvas.channels
+    unused = (attempt.ball.threat.eps**2 - whole**2).clamp(min=0) / canvas.channels
 
     def lengths(part: Tensor) -> Tensor:
         each: Tensor = part.flatten(2).norm(dim=2)[:, :, None, None]
@@ -193,11 +199,11 @@ def of_length(
     left[:, :, to[0], to[1]] = 0
     own = changes[:, :, to[0], to[1]]
     both = lengths(own) ** 2 + lengths(left[:, :, source[0], source[1]]) ** 2
-    pattern = eta(*sides, trial.generator).to(changes)
-    drawn = signs((len(x), canvas.channels, 1, 1), trial)
+    pattern = eta(*sides, attempt.generator).to(changes)
+    drawn = signs((len(x), canvas.channels, 1, 1), attempt)
     fresh = pattern * drawn + own / (lengths(own) + 1e-12)
     fresh = fresh / (lengths(fresh) + 1e-12)
     changes[:, :, source[0], source[1]] = 0
     size = (both + unused[:, None, None, None]).sqrt()
     changes[:, :, to[0], to[1]] = fresh * size
-    return put(trial, stretched(trial, changes))
+    return put(attempt, stretched(attempt, changes))

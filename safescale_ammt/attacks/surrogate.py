@@ -14,27 +14,27 @@ from torch import Tensor, nn
 from torch.nn import functional as f
 
 from safescale_ammt.attacks.apgd import climb
+from safescale_ammt.attacks.attempt import Attempt, Classifier
 from safescale_ammt.attacks.losses import Loss, cross_entropy, margin
 from safescale_ammt.attacks.slopes import exact, lent
-from safescale_ammt.attacks.trial import Classifier, Trial
 
 BATCH, RATE = 64, 2e-3
 
 
 def transfer(
-    trial: Trial, surrogate: nn.Module, steps: int, loss: Loss = cross_entropy
+    attempt: Attempt, surrogate: nn.Module, steps: int, loss: Loss = cross_entropy
 ) -> Tensor:
     """Returns points that APGD finds with the slopes of another network.
 
     Args:
-        trial: the rows.
+        attempt: the rows.
         surrogate: answers the same rows with as many classes, `deployed`.
         steps: of the climb.
         loss: what is made larger there.
     """
-    slopes = lent(Classifier(surrogate), trial.target, loss)
-    start = trial.ball.start(trial.generator)
-    return climb(trial, slopes, trial.aims[:, 0], start, steps)
+    slopes = lent(Classifier(surrogate), attempt.target, loss)
+    start = attempt.ball.start(attempt.generator)
+    return climb(attempt, slopes, attempt.aims[:, 0], start, steps)
 
 
 def network(shape: torch.Size, classes: int) -> nn.Sequential:
@@ -54,24 +54,24 @@ def network(shape: torch.Size, classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(64, classes))
 
 
-def distilled(trial: Trial, steps: int) -> nn.Sequential:
+def distilled(attempt: Attempt, steps: int) -> nn.Sequential:
     """Returns a network that has learnt what the target answers in the balls.
 
     Args:
-        trial: the rows, all that are attacked.
+        attempt: the rows, all that are attacked.
         steps: of Adam, on 64 points each.
     """
-    generator, centre = trial.generator, trial.ball.centre
+    generator, centre = attempt.generator, attempt.ball.centre
     seed = int(torch.randint(0, 2**31, (1,), generator=generator))
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
-        model = network(centre.shape[1:], trial.aims.shape[1] + 1)
+        model = network(centre.shape[1:], attempt.aims.shape[1] + 1)
     model.to(centre)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
     own = exact(Classifier(model), margin)
     for _ in range(steps):
         at = torch.randint(0, len(centre), (BATCH,), generator=generator)
-        part = trial.part(at)
+        part = attempt.part(at)
         x = part.ball.start(generator)
         # Halfway in at random, so that the rows' own surroundings are learnt as well.
         share = torch.rand((BATCH, *[1] * (x.dim() - 1)), generator=generator).to(x)
@@ -81,7 +81,7 @@ def distilled(trial: Trial, steps: int) -> nn.Sequential:
         x = torch.where(share > 0.5, moved, x)
         optimizer.zero_grad()
         with torch.enable_grad():
-            answers = trial.target.codes(x).clamp(min=0)
+            answers = attempt.target.codes(x).clamp(min=0)
             loss = f.cross_entropy(model(x), answers)
         torch.autograd.backward(loss)
         optimizer.step()

@@ -14,13 +14,13 @@ from functools import partial
 from torch import Tensor, nn
 
 from safescale_ammt.attacks.apgd import apgd, apgd_targeted
+from safescale_ammt.attacks.attempt import Attack, Attempt
 from safescale_ammt.attacks.fgsm import fgsm, steps_of_pgd
 from safescale_ammt.attacks.fmn import fmn
 from safescale_ammt.attacks.losses import margin
 from safescale_ammt.attacks.slopes import Passing, estimated, smoothed
 from safescale_ammt.attacks.square import square
 from safescale_ammt.attacks.surrogate import transfer
-from safescale_ammt.attacks.trial import Attack, Trial
 
 LENGTH = 4.0
 """Radii that all steps of PGD past walls are long together."""
@@ -84,9 +84,9 @@ def black_box(tier: Tier, surrogates: Mapping[str, nn.Module]) -> dict[str, Atta
     return found | {"square": partial(square, queries=tier.queries)}
 
 
-def past_walls(trial: Trial) -> Trial:
-    """Returns the trial of a target whose slopes pass through what hides them."""
-    return replace(trial, target=Passing(trial.target.module))
+def past_walls(attempt: Attempt) -> Attempt:
+    """Returns the attempt of a target whose slopes pass through what hides them."""
+    return replace(attempt, target=Passing(attempt.target.module))
 
 
 def escalation(tier: Tier, stand_in: nn.Module) -> dict[str, Attack]:
@@ -97,26 +97,26 @@ def escalation(tier: Tier, stand_in: nn.Module) -> dict[str, Attack]:
         stand_in: has learnt the module's answers (`distilled`).
     """
 
-    def passing_pgd(trial: Trial) -> Tensor:
+    def passing_pgd(attempt: Attempt) -> Tensor:
         # Takes each step, also where the loss that it follows shows no rise.
-        return steps_of_pgd(past_walls(trial), tier.steps, LENGTH / tier.steps)
+        return steps_of_pgd(past_walls(attempt), tier.steps, LENGTH / tier.steps)
 
-    def passing(trial: Trial) -> Tensor:
-        return apgd(past_walls(trial), tier.steps, loss=margin)
+    def passing(attempt: Attempt) -> Tensor:
+        return apgd(past_walls(attempt), tier.steps, loss=margin)
 
-    def passing_to_aims(trial: Trial) -> Tensor:
-        return apgd_targeted(past_walls(trial), tier.steps, tier.aims)
+    def passing_to_aims(attempt: Attempt) -> Tensor:
+        return apgd_targeted(past_walls(attempt), tier.steps, tier.aims)
 
-    def around(trial: Trial) -> Tensor:
-        spread = SPREAD * unit_of(trial)
-        own = smoothed(trial.target, margin, trial.generator, spread, tier.draws)
-        return apgd(trial, tier.steps, slopes=own)
+    def around(attempt: Attempt) -> Tensor:
+        spread = SPREAD * unit_of(attempt)
+        own = smoothed(attempt.target, margin, attempt.generator, spread, tier.draws)
+        return apgd(attempt, tier.steps, slopes=own)
 
-    def by_values(trial: Trial) -> Tensor:
+    def by_values(attempt: Attempt) -> Tensor:
         # Over stairs that are wider than a step near the row, values are equal.
-        spread, draws = unit_of(trial), 8 * tier.draws
-        own = estimated(trial.target, margin, trial.generator, spread, draws)
-        return apgd(trial, max(1, tier.steps // 4), slopes=own)
+        spread, draws = unit_of(attempt), 8 * tier.draws
+        own = estimated(attempt.target, margin, attempt.generator, spread, draws)
+        return apgd(attempt, max(1, tier.steps // 4), slopes=own)
 
     return {
         "passing-pgd": passing_pgd,
@@ -139,8 +139,8 @@ ESCALATED_WHITE: Sequence[str] = (
 """Those of the escalation that follow gradients too."""
 
 
-def unit_of(trial: Trial) -> float:
+def unit_of(attempt: Attempt) -> float:
     """Returns how far one number moves where all move alike to the ball's surface."""
-    numbers = trial.ball.centre[0].numel()
-    eps = trial.ball.threat.eps
-    return eps if trial.ball.threat.norm == "linf" else eps / float(numbers) ** 0.5
+    numbers = attempt.ball.centre[0].numel()
+    eps = attempt.ball.threat.eps
+    return eps if attempt.ball.threat.norm == "linf" else eps / float(numbers) ** 0.5

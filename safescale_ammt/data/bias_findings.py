@@ -116,9 +116,11 @@ class Examined:
         if self.unknown:
             return Told(self.kind, UNKNOWN, self.unknown)
         if found := self.found:
+            # A page names the strongest; `audit.json` has all of them.
             more = f"; and {len(found) - _MOST} more" * (len(found) > _MOST)
             said = "; ".join(self.words(finding) for finding in found[:_MOST])
             return Told(self.kind, FOUND, f"{said}{more}. {_MEANING[self.kind]}")
+        # What is not excluded matters to who relies on "none found".
         widest = max(self.findings, key=lambda f: f.upper)
         least = min(finding.p_value for finding in self.findings)
         sentence = (
@@ -159,6 +161,7 @@ class Examined:
 
     def warnings(self) -> list[AuditWarning]:
         """Returns a warning of what was found; proxies have their own."""
+        # The audit warns of proxies column by column already.
         if self.status != FOUND or self.kind == "proxy_leakage":
             return []
         first = self.found[0]

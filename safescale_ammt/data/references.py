@@ -68,6 +68,7 @@ class References:
         of_text = np.array([classes.get(named[text], -2) for text in texts] or [-2])
         codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         found = np.where(codes < 0, -1, of_text[np.maximum(codes, 0)])
+        # A class that no model knows would count as a flip of each of its rows.
         if strangers := int((found == -2).sum()):
             raise DataError(
                 f"{strangers} development rows have a trusted label "

@@ -97,12 +97,14 @@ class Answer:
     @property
     def submissions_left(self) -> int:
         """Planned uses of the rows that will still have a guarantee."""
+        # After a pass there are two histories, and levels no longer add up to alpha.
         if self.passed or self.use.guarantee != "holds":
             return 0
         return self.use.planned - self.use.number
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
+        # The decision says it, once.
         told = {k: v for k, v in asdict(self).items() if k != "passed"}
         follows = {"mode": self.mode, "submissions_left": self.submissions_left}
         return {**told, "feedback": "bit", "decision": self.decision, **follows}

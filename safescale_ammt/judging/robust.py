@@ -106,6 +106,7 @@ def faults(evidence: Evidence) -> Iterator[str]:
         if set(words[:3]) != known or not all(w.startswith(BROKEN) for w in words[3:]):
             yield f"The outcomes of attack {key} are not those of an attack."
             continue
+        # Who is answered wrong anyway was not attacked, and may not count as broken.
         tried = codes != words.index(NOT_DRAWN)
         stated = codes != words.index(WRONG)
         if strange := int((tried & (stated != right)).sum()):

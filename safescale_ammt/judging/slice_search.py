@@ -129,6 +129,7 @@ def discover(
     expected, taken = np.full(rows, wrong / rows), list[tuple[int, int]]()
     inside: list[Mask] = []
     while len(taken) < most and open_.any():
+        # On a grid sums are exact, whatever the order of the rows.
         e = lattice.sums(np.rint(expected * _GRID)) / _GRID
         score = np.where(open_, deviance(hits, e, size) - price, -np.inf)
         i, j = (int(at) for at in np.unravel_index(score.argmax(), score.shape))
@@ -136,6 +137,7 @@ def discover(
             break
         taken.append((i, j))
         inside.append(lattice.rows(i, j))
+        # What lies mostly in a slice that is taken is the same finding again.
         both = lattice.sums(np.ones(rows), inside[-1])
         open_ &= both < OVERLAP * (size + inside[-1].sum() - both)
         expected = fitted(errors, inside)
@@ -177,6 +179,7 @@ def counted_axes(features: pa.Table, errors: Mask, least: int) -> list[Axis]:
     All of them in as fine bins as can be; of too many the ones with the strongest
     single conditions. The arguments are those of `discover`.
     """
+    # Coarser bins find ranges less exactly, but every column has its say.
     for bins in BINS:
         axes = [*axes_of(features, bins, least)]
         if sum(len(axis.conditions) for axis in axes) <= MOST_CONDITIONS:

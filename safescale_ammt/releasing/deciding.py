@@ -97,6 +97,8 @@ def add_approvals(
     """
     state, moment = registry.state(), registry.clock()
     at = (moment + WRITTEN_WITHIN).isoformat(timespec="seconds")
+    # All are tried on the log as it stands before the first is written: a run that is
+    # refused leaves no half of a quorum behind.
     for n, envelope in enumerate(envelopes, start=1):
         try:
             if draft := _new_approval(state, number, envelope, at):
@@ -142,6 +144,7 @@ def check_whole(registry: Registry, version: Version) -> None:
     Raises:
         IntegrityError: it is not what was registered, or does not follow.
     """
+    # Of a copy: what is verified must not change before it is decided about.
     with tempfile.TemporaryDirectory() as folder:
         registry.get_bundle(version, folder)
         verify_bundle(folder, version.entry.bundle_digest)

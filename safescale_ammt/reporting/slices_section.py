@@ -32,6 +32,7 @@ def slices_section(slices: Slices | None) -> str:
         return ""
     body = f"<p>{escape(told(slices))}</p>"
     if slices.confirmed:
+        # One scale for all bars, or the eye compares what is not comparable.
         most = max(max(s.inside[2], s.outside[2]) for s in slices.confirmed)
         rows = [
             [

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from safescale_ammt.attacks.apgd import apgd, apgd_targeted, checkpoints
+from safescale_ammt.attacks.attempt import Attack, Attempt, Classifier
 from safescale_ammt.attacks.fgsm import fgsm, steps_of_pgd
 from safescale_ammt.attacks.fmn import fmn, minimum_norm
 from safescale_ammt.attacks.interval_bounds import bounds, certified
@@ -24,7 +25,6 @@ from safescale_ammt.attacks.slopes import (
 )
 from safescale_ammt.attacks.square import bump, eta, share_of, square
 from safescale_ammt.attacks.surrogate import distilled, transfer
-from safescale_ammt.attacks.trial import Attack, Classifier, Trial
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import InputError
 
@@ -49,9 +49,9 @@ def draws(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def trial_of(module: nn.Module, x: Tensor, threat: Threat, seed: int = 1) -> Trial:
+def trial_of(module: nn.Module, x: Tensor, threat: Threat, seed: int = 1) -> Attempt:
     target = Classifier(module)
-    return Trial.of(target, x, target.codes(x), threat, draws(seed))
+    return Attempt.of(target, x, target.codes(x), threat, draws(seed))
 
 
 def rows(n: int = 60) -> Tensor:
@@ -80,8 +80,8 @@ def test_of_two_classes_every_gradient_attack_finds_what_a_linear_model_hides(
     module, x = linear(columns), rows()
     radius = radii(module, x, norm)
     eps = float(radius.median()) * 1.001
-    trial = trial_of(module, x, Threat(norm, eps))
-    survived = trial.target.codes(ATTACKS[name](trial)) == trial.y
+    attempt = trial_of(module, x, Threat(norm, eps))
+    survived = attempt.target.codes(ATTACKS[name](attempt)) == attempt.y
     # The search for the least change ends a little behind the border.
     clear = (radius / eps - 1).abs() > (5e-3 if name == "fmn" else 1e-5)
     assert int(clear.sum()) > 50
@@ -97,8 +97,8 @@ def test_targeted_apgd_is_exact_for_ten_classes(norm: str) -> None:
     module, x = linear(10), rows()
     radius = radii(module, x, norm)
     eps = float(radius.median()) * 1.001
-    trial = trial_of(module, x, Threat(norm, eps))
-    survived = trial.target.codes(ATTACKS["apgd-dlr-t"](trial)) == trial.y
+    attempt = trial_of(module, x, Threat(norm, eps))
+    survived = attempt.target.codes(ATTACKS["apgd-dlr-t"](attempt)) == attempt.y
     assert torch.equal(survived, radius > eps)
 
 
@@ -117,8 +117,8 @@ def test_distance_0_is_of_rows_that_are_wrong_and_failure_is_infinite() -> None:
     y = target.codes(x)
     y[0] = (y[0] + 1) % 3
     same = nn.Sequential(Detached(), module)
-    trial = Trial.of(Classifier(same), x, y, Threat("l2", 1.0), draws())
-    found, distance = minimum_norm(trial, 5)
+    attempt = Attempt.of(Classifier(same), x, y, Threat("l2", 1.0), draws())
+    found, distance = minimum_norm(attempt, 5)
     assert distance[0] == 0
     assert bool(distance[1:].isinf().all())
     assert torch.equal(found, x)
@@ -141,8 +141,8 @@ def test_points_are_inside_ball_and_range_and_a_seed_repeats_them(
     assert torch.equal(once, again)
     assert float(once.min()) >= 0
     assert float(once.max()) <= 1
-    trial = trial_of(module, x, threat)
-    assert float(trial.ball.lengths(once).max()) <= 0.3 * (1 + 1e-5)
+    attempt = trial_of(module, x, threat)
+    assert float(attempt.ball.lengths(once).max()) <= 0.3 * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "square"])
@@ -249,12 +249,12 @@ def test_estimated_and_smoothed_slopes_of_a_linear_model_are_its_own() -> None:
 def test_a_stand_in_answers_like_the_target_and_its_points_fool_it() -> None:
     module, x = nn.Sequential(Detached(), linear(3)), rows(80)
     radius = radii(linear(3), x, "linf")
-    trial = trial_of(module, x, Threat("linf", 2 * float(radius.median())))
-    stand_in = distilled(trial, 150)
-    agree = Classifier(stand_in).codes(x) == trial.y
+    attempt = trial_of(module, x, Threat("linf", 2 * float(radius.median())))
+    stand_in = distilled(attempt, 150)
+    agree = Classifier(stand_in).codes(x) == attempt.y
     assert float(agree.double().mean()) > 0.8
-    moved = transfer(trial, stand_in, 20)
-    assert float((trial.target.codes(moved) == trial.y).double().mean()) < 0.5
+    moved = transfer(attempt, stand_in, 20)
+    assert float((attempt.target.codes(moved) == attempt.y).double().mean()) < 0.5
 
 
 def net() -> nn.Sequential:
@@ -287,12 +287,12 @@ def test_a_linear_model_is_certified_just_where_its_radius_says() -> None:
 def test_no_certified_row_is_broken() -> None:
     module, x = net(), torch.rand((60, 1, 8, 8), generator=draws())
     threat = Threat("linf", 0.01, (0.0, 1.0))
-    trial = trial_of(module, x, threat)
-    safe = certified(module, x, trial.y, threat)
+    attempt = trial_of(module, x, threat)
+    safe = certified(module, x, attempt.y, threat)
     assert bool(safe.any())
     for attack in ATTACKS.values():
-        assert bool((trial.target.codes(attack(trial)) == trial.y)[safe].all())
-    wrong = (trial.y + 1) % 3
+        assert bool((attempt.target.codes(attack(attempt)) == attempt.y)[safe].all())
+    wrong = (attempt.y + 1) % 3
     assert not bool(certified(module, x, wrong, threat).any())
 
 

@@ -1,6 +1,6 @@
-"""A trial: what every attack is given, and rows of one tensor in their ball.
+"""An attempt: what every attack is given, and rows of one tensor in their ball.
 
-An attack is a function of a trial that returns a point for each row (B, ...), inside
+An attack is a function of an attempt that returns a point for each row (B, ...), inside
 the ball and the range. Whether a point is answered wrong is found by whoever asked.
 """
 
@@ -98,7 +98,7 @@ class RowBall:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Attempt:
     """Rows that are attacked.
 
     Attributes:
@@ -124,7 +124,7 @@ class Trial:
         y: Tensor,
         threat: Threat,
         generator: torch.Generator,
-    ) -> Trial:
+    ) -> Attempt:
         """Asks the target for the order of the classes."""
         with torch.no_grad():
             logits = target.answer(x)[0]
@@ -133,8 +133,8 @@ class Trial:
         aims = order[:, : logits.shape[1] - 1]
         return cls(target, RowBall(threat, x), y, generator, aims)
 
-    def part(self, at: Tensor) -> Trial:
-        """Returns the trial of some of the rows, by their numbers."""
+    def part(self, at: Tensor) -> Attempt:
+        """Returns the attempt of some of the rows, by their numbers."""
         ball = RowBall(self.ball.threat, self.ball.centre[at])
         return replace(self, ball=ball, y=self.y[at], aims=self.aims[at])
 
@@ -143,4 +143,4 @@ class Trial:
         return (self.target.codes(found) == self.y).nonzero()[:, 0]
 
 
-Attack = Callable[[Trial], Tensor]
+Attack = Callable[[Attempt], Tensor]
