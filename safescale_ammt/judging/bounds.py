@@ -22,6 +22,7 @@ from safescale_ammt.binomial.two_rates import (
     shows_below,
 )
 from safescale_ammt.constitution.principles import ROBUST, Constraint
+from safescale_ammt.judging.attack_words import EVERY, SEARCHED
 from safescale_ammt.judging.certify import (
     GroupHits,
     Hits,
@@ -35,7 +36,6 @@ from safescale_ammt.judging.certify import (
 )
 from safescale_ammt.judging.evidence import IntArray
 from safescale_ammt.judging.findings import FAILS, NO_METHOD
-from safescale_ammt.judging.robust import EVERY, SEARCHED
 from safescale_ammt.judging.skill import MeanHits, TwoClassHits
 
 Pair = tuple[IntArray, IntArray, Line]

@@ -23,6 +23,7 @@ from safescale_ammt.constitution.principles import (
     Principle,
 )
 from safescale_ammt.errors import InputError
+from safescale_ammt.judging.attack_words import told
 from safescale_ammt.judging.bounds import Bounds, bounds
 from safescale_ammt.judging.calibration import (
     BINS,
@@ -43,7 +44,7 @@ from safescale_ammt.judging.findings import (
     reason,
 )
 from safescale_ammt.judging.group_rates import GroupTable, group_tables, table_value
-from safescale_ammt.judging.robust import robust_table, survivors, told
+from safescale_ammt.judging.robust import robust_table, survivors
 from safescale_ammt.judging.skill import RATES, area, balance, rate_hits
 
 

@@ -20,19 +20,13 @@ from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.judging.drawn_rows import drawn
 from safescale_ammt.judging.evidence import Evidence, judged_classes
-from safescale_ammt.judging.findings import Finding
 from safescale_ammt.judging.group_rates import GroupTable, Rates
 from safescale_ammt.judging.table_attack import (
     BROKEN,
     NOT_DRAWN,
-    SEARCH,
     SURVIVED,
     WRONG,
 )
-
-EVERY = "Clopper-Pearson, every permitted change"
-SEARCHED = f"Clopper-Pearson, {SEARCH}"
-"""Method of a bound by whether each permitted change was tried."""
 
 
 def outcome(evidence: Evidence, c: Constraint) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -72,30 +66,6 @@ def robust_table(evidence: Evidence, c: Constraint) -> GroupTable:
         positives = np.bincount(codes[positive], minlength=size)
     hits = np.bincount(codes[survived], minlength=size)
     return GroupTable(values, rows, positives, (Rates(ROBUST, hits, rows),))
-
-
-def told(finding: Finding, rows: int) -> str:
-    """Returns what a reader of a finding on an attack has to know besides, or "".
-
-    Args:
-        finding: on any principle.
-        rows: that were judged.
-    """
-    if finding.attack is None:
-        return ""
-    tried = sum(rate.trials for rate in finding.by_group)
-    sentences = ""
-    if tried < rows:
-        sentences += (
-            f" It speaks of {tried:,} of {rows:,} rows, drawn by the holdout's digest: "
-            "all of them have more changes than are tried."
-        )
-    if finding.method == SEARCHED:
-        sentences += (
-            f" It survives {SEARCH}: what that does not find may be there all the "
-            "same, so the figure is an upper bound."
-        )
-    return sentences
 
 
 def faults(evidence: Evidence) -> Iterator[str]:

@@ -40,8 +40,6 @@ Answer = Callable[[pa.Table], tuple[NDArray[np.float64], NDArray[np.int64]]]
 SURVIVED, WRONG, NOT_DRAWN = "survived", "wrong as it is", "not drawn"
 BROKEN = "broken by "
 """Before the names of the columns whose change breaks a row."""
-SEARCH = "search 1"
-"""What tries more than two changes, and its version."""
 DRAWS = 200
 """Drawn changes that each survivor of the search is tried with."""
 MOST_ANSWERS = 50_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from safescale_ammt.judging.table_attack import SEARCH
+from safescale_ammt.judging.attack_words import SEARCH
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.wording import percent

@@ -13,6 +13,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.promise_warnings import promises_something
 from safescale_ammt.constitution.table_threats import ENUMERATED
 from safescale_ammt.files.canonical import read_json
+from safescale_ammt.judging.attack_words import SEARCHED
 from safescale_ammt.judging.findings import (
     FAILS,
     HOLDS,
@@ -21,7 +22,6 @@ from safescale_ammt.judging.findings import (
     figure,
     lacks,
 )
-from safescale_ammt.judging.robust import SEARCHED
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 from safescale_ammt.reporting.wording import line, measured
 

@@ -14,8 +14,8 @@ from safescale_ammt.constitution.principles import MAJORITY, TWIN, Constraint
 from safescale_ammt.constitution.promise_warnings import NOTHING, promises_something
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.data.schema import ENTITIES, RECORDS, ROWS
+from safescale_ammt.judging.attack_words import told
 from safescale_ammt.judging.findings import HOLDS, Finding, figure
-from safescale_ammt.judging.robust import told
 from safescale_ammt.judging.sampling_model import units_in_words
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
 

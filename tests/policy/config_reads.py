@@ -182,8 +182,10 @@ def _assignments(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
     elif isinstance(node, ast.Assign):
         for target in node.targets:
             both = (target, node.value)
-            if all(isinstance(side, ast.Tuple) for side in both):
-                yield from zip(target.elts, node.value.elts, strict=True)  # type: ignore[attr-defined]
+            sides = [side.elts for side in both if isinstance(side, ast.Tuple)]
+            starred = any(isinstance(e, ast.Starred) for own in sides for e in own)
+            if len(sides) == 2 and not starred:
+                yield from zip(*sides, strict=True)
             else:
                 yield both
 

@@ -206,6 +206,8 @@ def test_processes_of_one_machine_take_its_devices_in_turn(
 
 
 def test_what_has_no_deterministic_form_ends_a_run_on_processors_alone() -> None:
+    # A trainer that is prepared by itself leaves torch warning, as a caller may.
+    torch.set_deterministic_debug_mode("default")
     with settled(1):
         assert torch.get_deterministic_debug_mode() == 2
         with settled(1, torch.device("cuda")):
