@@ -25,7 +25,7 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.special import expit, xlogy
+from scipy.special import expit, log_expit, xlogy
 
 from safescale_ammt.data.condition import Condition
 from safescale_ammt.data.conditions import Axis, axes_of
@@ -42,7 +42,8 @@ LEAST_GAIN = -5.0
 """Score below which a slice is not worth a test: chance gives many such."""
 _GRID = 1 << 20
 _RIDGE = 1.0
-_NEWTON_STEPS = 12
+_NEWTON_STEPS, _HALVES = 12, 20
+_LEAST_SPREAD, _ROUNDING = 1e-12, 1e-12
 
 
 class Lattice:
@@ -157,18 +158,28 @@ def deviance(hits: Floats, expected: Floats, size: Floats) -> Floats:
 def fitted(errors: Mask, inside: Sequence[Mask]) -> Floats:
     """Returns each row's chance of an error (n,), by the slices that it lies in.
 
-    A logistic regression by Newton's steps; the ridge bounds what few rows say.
+    A logistic regression by Newton's steps; the ridge bounds what few rows say. Where
+    slices hold every error, a whole step may go too far to come back from: a step is
+    halved until it loses nothing.
     """
     design = np.column_stack([np.ones(len(errors)), *inside]).astype(float)
     ridge = np.diag([0.0, *[_RIDGE] * len(inside)])
     weight = np.zeros(design.shape[1])
     share = errors.mean()
     weight[0] = np.log(share / (1 - share))
+    signs = np.where(errors, 1.0, -1.0)
+
+    def gain(at: Floats) -> float:
+        return float(log_expit(signs * (design @ at)).sum() - at @ ridge @ at / 2)
+
     for _ in range(_NEWTON_STEPS):
         chance = expit(design @ weight)
         slope = design.T @ (errors - chance) - ridge @ weight
-        curve = (design.T * (chance * (1 - chance))) @ design + ridge
-        weight += np.linalg.solve(curve, slope)
+        spread = np.maximum(chance * (1 - chance), _LEAST_SPREAD)
+        step = np.linalg.solve((design.T * spread) @ design + ridge, slope)
+        least = gain(weight) - _ROUNDING * len(errors)
+        halves = (step / 2**k for k in range(_HALVES))
+        weight = next((weight + s for s in halves if gain(weight + s) >= least), weight)
     found: Floats = expit(design @ weight)
     return found
 

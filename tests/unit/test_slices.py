@@ -176,6 +176,24 @@ def test_the_expected_errors_of_slices_are_those_that_they_have() -> None:
     assert chance.sum() == pytest.approx(wrong.sum(), abs=1e-6)
 
 
+def test_slices_that_hold_every_error_are_fitted_and_the_search_goes_on() -> None:
+    rng = np.random.default_rng(0)
+    job, shift = rng.integers(4, size=3000), rng.integers(3, size=3000)
+    wrong = (job == 1) & (shift == 1)
+    chance = fitted(wrong, [wrong])
+    assert chance[wrong].min() > 0.9
+    assert chance[~wrong].max() < 0.01
+    features = pa.table(
+        {
+            "job": pa.chunked_array([np.array(JOBS)[job]]),
+            "shift": pa.chunked_array([np.array(["early", "late", "night"])[shift]]),
+            "age": pa.chunked_array([rng.uniform(18, 90, 3000)]),
+        }
+    )
+    found = discover(features, wrong, most=20, conditions=2, least=30)
+    assert [c.words for c in found[0]] == ["job = cook", "shift = late"]
+
+
 @settings(deadline=None, max_examples=10)
 @given(st.floats(0.02, 0.9), st.floats(0.0, 0.2), st.integers(5, 40), st.data())
 def test_an_e_value_is_at_most_one_on_average_where_the_model_errs_no_more(
