@@ -142,6 +142,9 @@ def run_battery(
     with deployed(nn.ModuleList([module, *given.values()])):
         target = Classifier(module)
         check_rows(target, x, y, threat)
+        # Any whole numbers are codes, and rows may come from a graph of somebody's.
+        x, y = x.detach(), y.detach().long()
+        check_surrogates(target, x[:BLOCK], given)
         battery = Battery(target, x, y, threat, secret)
         for name, attack in (white_box(size) | black_box(size, given)).items():
             battery.run(name, attack)
@@ -227,12 +230,15 @@ def check_rows(target: Classifier, x: Tensor, y: Tensor, threat: Threat) -> None
     Raises:
         InputError: says what is wrong, and shows no row.
     """
-    if not x.is_floating_point() or x.dim() < 2 or len(x) != len(y) or not len(x):
+    # In 16 bits a step rounds away, and a ball's surface is a rounding wide.
+    numbers = x.dtype in (torch.float32, torch.float64)
+    if not numbers or x.dim() < 2 or len(x) != len(y) or not x.numel():
         raise InputError(
             f"Rows are {tuple(x.shape)} of {x.dtype} and labels {tuple(y.shape)}; "
-            "attacks need numbers with a point (rows, ...) and as many labels."
+            "attacks need numbers of 32 or 64 bits with a point (rows, ...) and as "
+            "many labels."
         )
-    if y.dim() != 1 or y.is_floating_point():
+    if y.dim() != 1 or y.is_floating_point() or y.is_complex():
         raise InputError(
             f"Labels are {tuple(y.shape)} of {y.dtype}, expected codes of classes (n,)."
         )
@@ -256,8 +262,34 @@ def check_rows(target: Classifier, x: Tensor, y: Tensor, threat: Threat) -> None
             "may not survive the next. Attack a model that draws nothing."
         )
     classes = first[0].shape[1]
-    if int(y.min()) < 0 or int(y.max()) >= classes:
+    least, most = int(y.long().min()), int(y.long().max())
+    if least < 0 or most >= classes:
         raise InputError(
-            f"Labels are {int(y.min())} to {int(y.max())}, but the model answers "
+            f"Labels are {least} to {most}, but the model answers "
             f"{classes} classes: codes are 0 to {classes - 1}."
         )
+
+
+def check_surrogates(
+    target: Classifier, x: Tensor, surrogates: Mapping[str, nn.Module]
+) -> None:
+    """Refuses networks that do not answer the same rows with the same classes.
+
+    Raises:
+        InputError: names the network.
+    """
+    with torch.no_grad():
+        wanted = tuple(target.answer(x)[0].shape)
+        for name, module in surrogates.items():
+            try:
+                found = tuple(Classifier(module).answer(x)[0].shape)
+            except RuntimeError as error:
+                raise InputError(
+                    f"The surrogate {name!r} does not answer rows {tuple(x.shape)} of "
+                    f"{x.dtype}: {error}"
+                ) from error
+            if found != wanted:
+                raise InputError(
+                    f"The surrogate {name!r} answers {len(x)} rows by logits {found}, "
+                    f"the model by {wanted}; give networks for the same classes."
+                )

@@ -254,6 +254,11 @@ class Nan(nn.Module):
         return x.flatten(1)[:, :10] * math.nan
 
 
+class Two(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :2]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -261,6 +266,7 @@ class Nan(nn.Module):
         ({"module": Nan()}, "no finite numbers"),
         ({"module": nn.Flatten(0)}, "labels are|classes|batch"),
         ({"x": torch.zeros(4, 1, 8, 8).long()}, "with a point"),
+        ({"x": torch.zeros(4, 1, 8, 8).half()}, "32 or 64 bits"),
         ({"x": torch.zeros(3, 1, 8, 8)}, "as many labels"),
         ({"x": torch.full((4, 1, 8, 8), 1.5)}, "4 of 4 rows"),
         ({"x": torch.full((4, 1, 8, 8), math.nan)}, "no numbers"),
@@ -268,6 +274,8 @@ class Nan(nn.Module):
         ({"y": torch.tensor([0, 1, 2, -1])}, "0 to 9"),
         ({"y": torch.zeros(4)}, "codes"),
         ({"tier": "ful"}, "nearest is 'full'"),
+        ({"surrogates": {"two": Two()}}, r"'two' answers 4 rows by logits \(4, 2\)"),
+        ({"surrogates": {"odd": nn.Linear(6, 10)}}, "'odd' does not answer rows"),
     ],
 )
 def test_what_cannot_be_attacked_is_refused_in_one_sentence(
@@ -277,6 +285,19 @@ def test_what_cannot_be_attacked_is_refused_in_one_sentence(
     asked = {"module": nn.Sequential(*layers), "x": x[:4], "y": y[:4]} | change
     with pytest.raises(InputError, match=words):
         run_battery(threat=THREAT, **asked)  # type: ignore[arg-type]
+
+
+def test_small_codes_and_rows_of_a_graph_are_those_of_plain_tensors(
+    layers: list[nn.Module],
+) -> None:
+    x, y = (part[:20] for part in held())
+    module = nn.Sequential(*layers)
+    plain = run_battery(module, x, y, THREAT, tier="smoke")
+    asking = x.clone().requires_grad_()
+    other = run_battery(module, asking, y.to(torch.uint8), THREAT, tier="smoke")
+    assert torch.equal(plain.points, other.points)
+    assert not other.points.requires_grad
+    assert np.array_equal(plain.broken_by, other.broken_by)
 
 
 def test_an_outcome_says_what_it_shows_and_what_not(layers: list[nn.Module]) -> None:
