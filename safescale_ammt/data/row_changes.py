@@ -121,6 +121,11 @@ def check_change(feature: Feature, change: Change, where: str) -> None:
             f"{where} to values, but it is a column of numbers; say how far they may "
             "move, as {by: 2, step: 1}."
         )
+    if not change.values and not feature.known:
+        raise ConstitutionError(
+            f"{where} to any value that the model knows by name, and it knows none, as "
+            "each is rare; list values that it may become, or leave it out."
+        )
     # Rare values are one input together, and have no names in the schema.
     nameless = feature.pooled and not feature.frequency
     unknown = [value for value in change.values if value not in feature.known]

@@ -275,6 +275,18 @@ def test_a_threat_that_a_table_does_not_fit_is_one_sentence_each() -> None:
     )
 
 
+def test_a_column_of_rare_values_goes_to_named_ones_and_not_to_any() -> None:
+    known = schema()
+    rare = [
+        replace(f, levels=(), pooled=True) if f.name == "job" else f
+        for f in known.features
+    ]
+    pooled = replace(known, features=tuple(rare))
+    with pytest.raises(ConstitutionError, match="knows none, as each is rare"):
+        check_threat(threat(3, age=AGE, hours=AGE, job="any"), pooled, "steady")
+    check_threat(threat(3, age=AGE, hours=AGE, job=["none"]), pooled, "steady")
+
+
 def test_rows_are_drawn_by_a_digest_whatever_their_order() -> None:
     rng = np.random.default_rng(0)
     hashes = np.frombuffer(rng.bytes(16 * 50), "V16")
