@@ -80,7 +80,7 @@ def answered_errors(
     for name in splits:
         stored = StoredRows.of_split(development, name)
         # Where a split has several files, each may have to be fetched.
-        every = -(-len(stored) // (len(stored.files) * MOST_ROWS))
+        every = max(1, -(-len(stored) // (len(stored.files) * MOST_ROWS)))
         left = MOST_ROWS
         for batch in stored.batches():
             part = batch.take(np.arange(0, len(batch), every)[:left])

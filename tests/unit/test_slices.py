@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from safescale_ammt.config.sections import DataConfig, SafetyConfig
 from safescale_ammt.data.condition import Condition
 from safescale_ammt.data.conditions import axes_of, holds
 from safescale_ammt.data.groups import group_columns
+from safescale_ammt.data.holdout import StoredRows
 from safescale_ammt.errors import ConfigError, IntegrityError
 from safescale_ammt.judging.assembly import assemble
 from safescale_ammt.judging.evidence import Evidence
@@ -41,7 +42,9 @@ from safescale_ammt.judging.slices import (
     propose,
 )
 from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.model.predictor import Predictor
 from safescale_ammt.reading.columns import Column, RawTable
+from safescale_ammt.releasing.slice_rows import answered_errors
 from safescale_ammt.reporting.report import render
 from safescale_ammt.reporting.slices_section import slices_section
 
@@ -192,6 +195,41 @@ def test_slices_that_hold_every_error_are_fitted_and_the_search_goes_on() -> Non
     )
     found = discover(features, wrong, most=20, conditions=2, least=30)
     assert [c.words for c in found[0]] == ["job = cook", "shift = late"]
+
+
+class Stored:
+    """Rows of a split in one file, as `StoredRows` yields them."""
+
+    files = ("split.parquet",)
+
+    def __init__(self, size: int) -> None:
+        self.features, self.label = rows(size, 1), np.zeros(size, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def batches(self) -> list[Stored]:
+        return [self]
+
+    def take(self, at: np.ndarray) -> Stored:
+        found = Stored(0)
+        found.features, found.label = self.features.take(at), self.label[at]
+        return found
+
+
+def test_a_split_without_rows_proposes_nothing_and_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Wrong:
+        def predict_table(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+            return np.ones(len(table)), np.ones(len(table), np.int64)
+
+    splits = {"validation": Stored(40), "monitor": Stored(20), "select": Stored(0)}
+    monkeypatch.setattr(Predictor, "load", lambda _: Wrong())
+    monkeypatch.setattr(StoredRows, "of_split", lambda _, name: splits[name])
+    features, wrong = answered_errors(Path(), cast("Any", None), tuple(splits))
+    assert features.num_rows == len(wrong) == 60
+    assert wrong.all()
 
 
 @settings(deadline=None, max_examples=10)
