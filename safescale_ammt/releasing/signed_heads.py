@@ -29,6 +29,8 @@ from safescale_ammt.store.event_log import EventLog
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+PLACES = ("registry", "data")
+"""Stores whose logs have heads."""
 HEADS = "urn:safescale-ammt:heads:v0.1"
 
 
@@ -112,6 +114,10 @@ def read_heads(envelope: Any) -> SignedHeads:
         heads = tuple(build(LogHead, head) for head in predicate["heads"])
         read = SignedHeads(signed.key, str(predicate["issued"]), heads)
         datetime.fromisoformat(read.issued)
+        # Nor does anything hold a head of no log, of none of ours or of no event.
+        known = all(h.place in PLACES and h.sequence > 0 for h in heads)
+        if not (heads and known):
+            raise ValueError
         # Written again: a word that nothing reads could be anybody's promise.
         if canonical_json(_statement(read)) != canonical_json(signed.statement):
             raise ValueError

@@ -10,9 +10,10 @@ from approval_world import ALICE, BOB, START, World
 from pipelines.cli import run_command
 from safescale_ammt.errors import InputError, IntegrityError
 from safescale_ammt.files.canonical import read_json, write_json
-from safescale_ammt.releasing.envelope import public_key_of, seal
+from safescale_ammt.releasing.envelope import opened, public_key_of, seal
 from safescale_ammt.releasing.key_files import new_key
 from safescale_ammt.releasing.signed_heads import (
+    LogHead,
     check_heads,
     heads_of,
     read_heads,
@@ -74,6 +75,29 @@ def test_a_head_that_was_changed_or_says_more_is_none(world: World) -> None:
     for statement in ({}, {"predicate": {"heads": [], "issued": "now", "key": ""}}):
         with pytest.raises(IntegrityError, match="no heads of ours"):
             read_heads(seal(statement, BOB))
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        (),
+        (LogHead("elsewhere", "registry/loans", 1, "sha256:0"),),
+        (LogHead("registry", "registry/loans", 0, "sha256:0"),),
+        (LogHead("data", "ledger", -5, "sha256:0"),),
+    ],
+)
+def test_a_signed_head_is_of_an_event_of_ours(heads: tuple[LogHead, ...]) -> None:
+    envelope = sign_heads(heads, BOB, START) if heads else signed_nothing()
+    with pytest.raises(IntegrityError, match="no heads of ours"):
+        read_heads(envelope)
+
+
+def signed_nothing() -> dict[str, object]:
+    envelope = sign_heads([LogHead("data", "ledger", 1, "")], BOB, START)
+    statement = dict(opened(envelope).statement)
+    predicate = {**statement["predicate"], "heads": []}
+    statement = {**statement, "subject": [], "predicate": predicate}
+    return seal(statement, BOB)
 
 
 def signed_by_another(envelope: dict[str, object]) -> list[dict[str, str]]:
