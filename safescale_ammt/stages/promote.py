@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safescale_ammt.constitution.constitution import BIT
 from safescale_ammt.errors import InputError, PreconditionFailed, Refusal
 from safescale_ammt.files.artifacts import writing
 from safescale_ammt.files.canonical import (
@@ -31,6 +32,7 @@ from safescale_ammt.files.canonical import (
     write_json,
 )
 from safescale_ammt.files.json_text import parse_json
+from safescale_ammt.judging.answer import Answer, Told
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.acts import APPROVE
 from safescale_ammt.releasing.anchor import check_registry_head, keep_registry_head
@@ -110,10 +112,16 @@ def run(
         _record(data, {**outcome, "status": REFUSED, "sentence": str(refusal)})
         raise
     facts = promotion_facts(chosen, decided)
-    verdict = Verdict.from_dict(chosen.verdict(decided))
+    told = chosen.verdict(decided)
+    shown: Told
+    # The gate made it champion by one bit, and a step of that number changes nothing.
+    if told.get("feedback") == BIT:
+        shown = Answer.from_dict(told)
+    else:
+        shown = Verdict.from_dict(told)
     names = ("status", "version", "decision", "model", "verdict")
     outcome |= {name: facts[name] for name in names}
-    outcome |= {"sentence": facts["sentence"], "promises": promises_shown(verdict)}
+    outcome |= {"sentence": facts["sentence"], "promises": promises_shown(shown)}
     _record(data, outcome)
     with writing(
         promotion,

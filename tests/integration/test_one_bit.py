@@ -27,7 +27,7 @@ from safescale_ammt.releasing.answers import behind, opened_verdict
 from safescale_ammt.releasing.bundle import verify_bundle
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.releasing.rescoring import answered
-from safescale_ammt.stages import evaluate_safety, register_model
+from safescale_ammt.stages import evaluate_safety, promote, register_model
 from safescale_ammt.store.auditor import AUDITOR, keep_for_auditor, kept_for_auditor
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.event_log import EventLog
@@ -377,6 +377,16 @@ def test_the_bundle_of_a_pass_holds_no_figure_and_is_checked_to_its_last_word(
         with pytest.raises(IntegrityError, match="was changed"):
             verify_bundle(tmp_path / "b")
         (tmp_path / "b" / name).write_text(text)
+
+
+def test_a_step_of_the_promote_pipeline_finds_a_champion_of_one_bit(
+    world: World, tmp_path: Path
+) -> None:
+    environ = place(world, tmp_path)
+    judge(world, tmp_path / "v", environ)
+    register(world, tmp_path, environ)
+    done = promote.run("1", "loans", "", tmp_path / "p", run_id=RUN, environ=environ)
+    assert (done["status"], done["decision"]) == ("champion", "pass")
 
 
 def test_what_is_opened_is_readable_and_may_become_pending(
