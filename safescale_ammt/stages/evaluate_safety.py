@@ -22,7 +22,12 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -162,6 +167,10 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     # Opened before anything is hashed: without a store, nothing else is worth a second.
     store = data_store(environ)
     counter = None if config.rehearse else _UseCounter(store, config.ledger)
+    one_bit = counter is not None and parsed.gate.feedback == BIT
+    evenly: Callable[[], AbstractContextManager[None]] = (
+        even_time if one_bit else nullcontext
+    )
     manifests = inputs.verified(parsed)
     # What cannot be changed so is told before a use is counted.
     check_threats(parsed, Schema.load(inputs.dataset))
@@ -183,21 +192,23 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             )
             schema, tally = stored.schema, UnseenTally(stored.schema)
             evidence = ask(inputs.model, stored, tally)
-            evidence = under_attack(
-                inputs.model,
-                stored,
-                evidence,
-                parsed.table_threats,
-                manifests["holdout"].identity,
-            )
-            evidence, slices = with_slices(
-                inputs.model,
-                development,
-                stored,
-                evidence,
-                config=config,
-                min_n=parsed.groups.min_n,
-            )
+            # Changes are tried of right answers alone, and until one is wrong.
+            with evenly():
+                evidence = under_attack(
+                    inputs.model,
+                    stored,
+                    evidence,
+                    parsed.table_threats,
+                    manifests["holdout"].identity,
+                )
+                evidence, slices = with_slices(
+                    inputs.model,
+                    development,
+                    stored,
+                    evidence,
+                    config=config,
+                    min_n=parsed.groups.min_n,
+                )
             written = held.enter_context(_written(scratch, evidence, stored))
         say_progress(2, 4, "rows answered by model and twin")
         submission = Submission(
@@ -216,12 +227,12 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             ),
             slices=slices,
         )
-        one_bit = counter is not None and parsed.gate.feedback == BIT
-        if one_bit:
-            held.enter_context(even_time())
-        judged = assemble(parsed, evidence, submission, written.entry.sha256)
+        held.enter_context(evenly())
+        # The ledger's event tells when the answer was ready: that is even, too.
+        with evenly():
+            judged = assemble(parsed, evidence, submission, written.entry.sha256)
+            contents = _contents(judged, parsed, inputs)
         say_progress(3, 4, "promises judged")
-        contents = _contents(judged, parsed, inputs)
         parents = {name: manifest.identity for name, manifest in manifests.items()}
         whole = _manifest(contents, written.entry, parents, config.digest)
         if counter and one_bit:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -387,6 +388,41 @@ def test_a_step_of_the_promote_pipeline_finds_a_champion_of_one_bit(
     register(world, tmp_path, environ)
     done = promote.run("1", "loans", "", tmp_path / "p", run_id=RUN, environ=environ)
     assert (done["status"], done["decision"]) == ("champion", "pass")
+
+
+def test_what_depends_on_right_answers_takes_whole_steps(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within, seen = [0], dict[str, int]()
+
+    @contextmanager
+    def counted() -> Iterator[None]:
+        within[0] += 1
+        yield
+        within[0] -= 1
+
+    monkeypatch.setattr(evaluate_safety, "even_time", counted)
+
+    def noted(name: str) -> Callable[..., Any]:
+        real = getattr(evaluate_safety, name)
+
+        def call(*given: Any, **more: Any) -> Any:
+            seen[name] = within[0]
+            return real(*given, **more)
+
+        return call
+
+    for name in ("under_attack", "with_slices", "assemble", "tell_answer"):
+        monkeypatch.setattr(evaluate_safety, name, noted(name))
+    judge(world, tmp_path / "v", place(world, tmp_path))
+    # The event is written once the block of the figures has ended.
+    assert seen == {
+        "under_attack": 1,
+        "with_slices": 1,
+        "assemble": 2,
+        "tell_answer": 1,
+    }
+    assert within == [0]
 
 
 def test_what_is_opened_is_readable_and_may_become_pending(
