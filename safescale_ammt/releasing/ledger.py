@@ -201,7 +201,7 @@ def mark_answered(
     Raises:
         InputError: this ledger holds no such use, or a malformed digest.
         IntegrityError: the ledger was tampered with, or the use was answered by other
-            evidence: a second answer would be a second bit.
+            evidence or with the other bit: a second answer would be a second bit.
     """
     return _told(store, use, Answered(evidence, verdict, passed), clock)
 
@@ -220,12 +220,14 @@ def _told(store: Store, use: Use, told: Opening, clock: Callable[[], datetime]) 
             replace(recorded, openings=use.openings, answers=use.answers) != use
         ):
             raise InputError(f"{where} holds no use {use.event} of model {use.model}.")
-        first = recorded.answers[0] if answer and recorded.answers else told
-        if first.evidence != told.evidence:
-            raise IntegrityError(
-                f"Use {use.event} of {where} was answered by other evidence, and a use "
-                "is answered once: the same model answers the same rows alike."
-            )
+        if isinstance(told, Answered) and recorded.answers:
+            first = recorded.answers[0]
+            if (first.evidence, first.passed) != (told.evidence, told.passed):
+                raise IntegrityError(
+                    f"Use {use.event} of {where} was answered by other evidence or "
+                    "with another bit, and a use is answered once: the same model "
+                    "answers the same rows alike."
+                )
         body = {"use": use.event, **vars(told)}
         if told in (recorded.answers if answer else recorded.openings):
             return None

@@ -108,6 +108,8 @@ def test_equal_answers_are_one_and_other_evidence_is_no_answer(
     assert answer(file_store, told, passed=False) == told
     with pytest.raises(IntegrityError, match="was answered by other evidence"):
         answer(file_store, use, passed=True, word="other")
+    with pytest.raises(IntegrityError, match="or with another bit"):
+        answer(file_store, use, passed=True)
     assert ledger.uses(file_store) == [told]
     # Other words of a later version about the same evidence count once recorded.
     ledger.mark_answered(
