@@ -29,11 +29,13 @@ from safescale_ammt.reporting.markdown import plain
 from safescale_ammt.reporting.measure_bar import measures_of
 from safescale_ammt.reporting.people import SINGLE_PARTY
 from safescale_ammt.reporting.provenance import PROVENANCE, Provenance
+from safescale_ammt.reporting.slices_section import told as slices_told
 from safescale_ammt.reporting.wording import (
     decided,
     ends,
     guarantee,
     limits,
+    percent,
     reasons_told,
     rows_told,
     without_few,
@@ -248,6 +250,14 @@ def testing_facts(bundle: Path, verdict: Verdict) -> Facts:
         for rate in without_few(group["rates"]):
             told = f"{plain(name)} = {plain(rate['value'])}"
             yield "3a", f"Errors of {told}: {_rate(rate['error'])}.", where
+    if verdict.slices is None:
+        return
+    yield "2g", plain(slices_told(verdict.slices)), where
+    for found in verdict.slices.confirmed:
+        inside, outside = (percent(rate[0]) for rate in (found.inside, found.outside))
+        name = plain(found.proposal.words)
+        told = f"Where {name}, {inside} of {found.rows:,} rows are wrong"
+        yield "3a", f"{told}, of all others {outside}.", where
 
 
 def limits_facts(bundle: Path, verdict: Verdict) -> Facts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from forger import change, rerecorded
 from registered_world import write_parts
 
 from pipelines.cli import run_command
+from safescale_ammt.data.condition import Condition
+from safescale_ammt.judging.slice_forms import Proposal, SliceFinding, Slices
 from safescale_ammt.releasing.annex_iv import LOG, NOTHING, SECTIONS, annex_iv
 from safescale_ammt.releasing.bundle import verify_bundle
 from safescale_ammt.store.base import Store
@@ -68,6 +71,17 @@ def test_figures_are_those_of_the_verdict(made: Path) -> None:
     for value in ("Female", "Male"):
         assert f"Errors of sex = {value}" in under(page, "3a")
     assert verdict.model in page
+
+
+def test_slices_that_nobody_named_stand_beside_the_groups(made: Path) -> None:
+    checked = verify_bundle(made)
+    proposal = Proposal((Condition("*job*", "a"), Condition("age", up_to=30.0)), 90, 30)
+    found = SliceFinding(proposal, 400, 100, (0.25, 0.2, 0.3), (0.1, 0.09, 0.11), 60.0)
+    about = Slices(0.1, 1000, 130, 4, (found,))
+    page = annex_iv(made, replace(checked.verdict, slices=about), checked.digest)
+    assert "confirm 1, of which at most 10 % are expected" in under(page, "2g")
+    assert "25.00 % of 400 rows are wrong, of all others 10.00 %." in under(page, "3a")
+    assert r"\*job\*" in under(page, "3a")
 
 
 def test_words_of_an_owner_are_no_markdown(made: Path, tmp_path: Path) -> None:
