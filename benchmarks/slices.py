@@ -20,8 +20,8 @@ What counts, fixed before anything was measured:
     rate      mean over tables of false / confirmed, 0 where none is confirmed
 
 Beside ours, on the same tables: *unconfirmed*, our proposals all told as they are;
-*point estimate*, those that err more inside than elsewhere on the sealed rows; if
-`--methods` names it, *select alone*, ours with a third of the development rows; and
+*point-estimate*, those that err more inside than elsewhere on the sealed rows; if
+`--methods` names it, *select-alone*, ours with a third of the development rows; and
 *sliceline*, from `--packages FOLDER` (`benchmarks/peers/slices_requirements.txt`):
 its 20 best slices of two conditions at most, all told, of the same development rows in
 quantile bins. Its weight of errors and the bins were looked at on tables 5000 to 5019,
@@ -75,7 +75,7 @@ RECALL, RATE = 0.8, 0.1
 ROUNDING = 1e-9
 """Equal chances have means that differ by less."""
 PEER_BINS, PEER_ALPHA = 10, 0.99
-DEFAULT = ("ours", "unconfirmed", "point estimate")
+DEFAULT = ("ours", "unconfirmed", "point-estimate")
 Found = list[tuple[Condition, ...]]
 Row = dict[str, Any]
 
@@ -196,9 +196,9 @@ def sliceline(case: Case) -> Found:
 
 METHODS: dict[str, Callable[[Case], Found]] = {
     "ours": ours,
-    "select alone": select_alone,
+    "select-alone": select_alone,
     "unconfirmed": unconfirmed,
-    "point estimate": point_estimate,
+    "point-estimate": point_estimate,
     "sliceline": sliceline,
 }
 
