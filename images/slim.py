@@ -26,6 +26,10 @@ PATHS = (
     "pyarrow/_gcsfs*",
     "pyarrow/_azurefs*",
     "pyarrow/_hdfs*",
+    # Formats and keys of files that no stage reads or writes.
+    "pyarrow/*_orc*.so",
+    "pyarrow/_substrait*.so",
+    "pyarrow/*parquet_encryption*.so",
     "pyarrow/_pyarrow_cpp_tests*",
     "pyarrow/libarrow_python*.so",
     "pyarrow/libarrow_python*.so.*.*",
