@@ -162,10 +162,19 @@ def _replayed(
 
 
 def _before_another(desk: Desk, _: random.Random) -> None:
-    """Writes an approval that was signed before another event came."""
-    envelope = desk.signed(ALICE)
+    """Writes a rejection that was signed before another event came.
+
+    An approval may name an earlier event, back to its version's registration.
+    """
+    envelope = desk.signed(ALICE, "reject")
     desk.ask("approve", BOB)
-    desk.write(_approval(envelope))
+    desk.write(_approval(envelope, kind="reject"))
+
+
+def _before_its_version(desk: Desk, _: random.Random) -> None:
+    """Writes an approval that names an event of before its version was registered."""
+    first = desk.registry().state().heads[0]
+    desk.write(_approval(desk.signed(ALICE, head=first)))
 
 
 def _expired(desk: Desk, *, written: bool) -> None:
@@ -311,7 +320,8 @@ WRITTEN: dict[str, tuple[str, Attempt]] = {
         "replayed",
         lambda d, _: _replayed(d, 0, version=1, name=OWN),
     ),
-    "an approval of an earlier state of the log": ("replayed", _before_another),
+    "a rejection of an earlier state of the log": ("replayed", _before_another),
+    "an approval of before its version": ("replayed", _before_its_version),
     "the run's owner's own": (
         "self-made",
         lambda d, _: d.write(_approval(_of_owner(d), 1), OWN),
