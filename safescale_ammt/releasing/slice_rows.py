@@ -29,43 +29,57 @@ MOST_ROWS = 1 << 14
 """Rows of a split that do: of more, one in so many of its first file."""
 
 
-def with_slices(
-    model: Path,
-    development: Dataset,
-    stored: StoredRows,
-    evidence: Evidence,
-    *,
-    config: SafetyConfig,
-    min_n: int,
-) -> tuple[Evidence, Slices]:
-    """Looks for slices, and confirms them on the judged rows.
+def proposed_slices(
+    model: Path, development: Dataset, judged: int, *, config: SafetyConfig, min_n: int
+) -> tuple[Slices, tuple[Proposal, ...]]:
+    """Looks for slices, of which the judged rows know nothing yet.
 
     Args:
         model: a verified model artifact.
         development: the dataset that it was made from.
-        stored: the judged rows.
-        evidence: what the model answered to them.
+        judged: rows that will be judged.
         config: how slices are looked for, and whether *select* is judged.
         min_n: least rows of a group that is judged.
 
     Returns:
-        The evidence with the rows of each confirmed slice, and what the search came to.
+        What the search came to, with nothing confirmed, and what it proposes.
     """
     asked = config.searched
-    if not asked["most"] or len(evidence.label) < 2 * min_n:
+    if not asked["most"] or judged < 2 * min_n:
         # No slice can have so many rows inside and outside.
-        return evidence, Slices(asked["fdr"], 0, 0, 0)
+        return Slices(asked["fdr"], 0, 0, 0), ()
     splits = [name for name in PROPOSING if not (config.rehearse and name == "select")]
     features, wrong = answered_errors(model, development, splits)
-    share = min_n / len(evidence.label)
     proposals = propose(
         features,
         wrong,
         most=asked["most"],
         conditions=asked["conditions"],
-        least=int(np.ceil(share * len(wrong))),
+        least=int(np.ceil(min_n / judged * len(wrong))),
     )
     about = Slices(asked["fdr"], len(wrong), int(wrong.sum()), len(proposals))
+    return about, proposals
+
+
+def with_slices(
+    stored: StoredRows,
+    evidence: Evidence,
+    about: Slices,
+    proposals: Sequence[Proposal],
+    min_n: int,
+) -> tuple[Evidence, Slices]:
+    """Confirms proposed slices on the judged rows.
+
+    Args:
+        stored: the judged rows.
+        evidence: what the model answered to them.
+        about: the search, as `proposed_slices` returns it.
+        proposals: what it proposes.
+        min_n: least rows of a group that is judged.
+
+    Returns:
+        The evidence with the rows of each confirmed slice, and what the search came to.
+    """
     inside = rows_inside(stored, proposals)
     slices, kept = confirmed(evidence, inside, about, proposals, min_n)
     return replace(evidence, slices=kept), slices

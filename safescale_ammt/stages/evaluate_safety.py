@@ -3,10 +3,11 @@
 It always reports: a violated promise still yields a complete verdict and report.
 The gate that refuses is the next stage. The order makes the numbers honest:
 
-    verify inputs, fetch the sealed rows -> reserve the use in the ledger -> read and
-    score the rows by batches -> judge; what is told of them is in memory, or in a file
-    without a name -> mark the rows as opened, by the digests of evidence and verdict
-    -> write the first byte of them that another could read
+    verify inputs, fetch the sealed rows -> look for slices among development rows ->
+    reserve the use in the ledger -> read and score the rows by batches -> judge; what
+    is told of them is in memory, or in a file without a name -> mark the rows as
+    opened, by the digests of evidence and verdict -> write the first byte of them that
+    another could read
 
 Under `gate.feedback: bit` the rows stay closed: the ledger records that one bit is
 told, and verdict and evidence go to the auditor's part of the store
@@ -97,7 +98,7 @@ from safescale_ammt.releasing.page import REPORT, page_from
 from safescale_ammt.releasing.rescoring import answered
 from safescale_ammt.releasing.same_rows import why_repeated
 from safescale_ammt.releasing.sealed_uses import Use
-from safescale_ammt.releasing.slice_rows import with_slices
+from safescale_ammt.releasing.slice_rows import proposed_slices, with_slices
 from safescale_ammt.reporting.headline_table import headline_metrics
 from safescale_ammt.reporting.logs import log_contents
 from safescale_ammt.reporting.measure_bar import measures_of
@@ -181,15 +182,23 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             if counter:
                 # Rows that are not there, or not those, cost no use.
                 inputs = stack.enter_context(inputs.with_rows(store, verdict))
-                # Before they are read: a run that is killed from here on has spent it.
-                use = counter.reserve(inputs, manifests, parsed)
-            say_progress(1, 4, "inputs verified")
             development = Dataset.of(
                 Shards(inputs.dataset, manifests["dataset"], environ, verdict)
             )
-            stored, drawn_of = inputs.judged_rows(
-                development if config.rehearse else None
+            rehearsed = development if config.rehearse else None
+            # Nor does what goes wrong with development rows.
+            searched = proposed_slices(
+                inputs.model,
+                development,
+                inputs.judged_count(rehearsed),
+                config=config,
+                min_n=parsed.groups.min_n,
             )
+            if counter:
+                # Before they are read: a run that is killed from here on has spent it.
+                use = counter.reserve(inputs, manifests, parsed)
+            say_progress(1, 4, "inputs verified")
+            stored, drawn_of = inputs.judged_rows(rehearsed)
             schema, tally = stored.schema, UnseenTally(stored.schema)
             evidence = ask(inputs.model, stored, tally)
             # Changes are tried of right answers alone, and until one is wrong.
@@ -202,12 +211,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
                     manifests["holdout"].identity,
                 )
                 evidence, slices = with_slices(
-                    inputs.model,
-                    development,
-                    stored,
-                    evidence,
-                    config=config,
-                    min_n=parsed.groups.min_n,
+                    stored, evidence, *searched, parsed.groups.min_n
                 )
             written = held.enter_context(_written(scratch, evidence, stored))
         say_progress(2, 4, "rows answered by model and twin")
@@ -260,11 +264,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
                 # all that tells of the rows is in memory, or in a file without a name:
                 # a kill leaves nothing behind.
                 counter.mark_opened(written.says, whole.identity)
-            for name, data in contents.items():
-                (draft.folder / name).parent.mkdir(exist_ok=True)
-                (draft.folder / name).write_bytes(data)
-            with (draft.folder / EVIDENCE).open("wb") as file:
-                shutil.copyfileobj(written.file, file)
+            written.beside(contents, draft.folder)
         set_apart(store, scratch / "verdict", verdict)
     summary = summarise(judged, parsed, evidence, verdict / REPORT)
     # A count of a sensitive value would undo what the counts hide.
@@ -289,6 +289,14 @@ class _Written:
     entry: FileEntry
     says: str
     distinct: int
+
+    def beside(self, contents: Mapping[str, bytes], folder: Path) -> None:
+        """Writes contents by name into a folder, and the evidence beside them."""
+        for name, data in contents.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
+        with (folder / EVIDENCE).open("wb") as file:
+            shutil.copyfileobj(self.file, file)
 
 
 @contextmanager
@@ -369,6 +377,12 @@ class _Inputs:
             return stored, stored.rows
         sealed = Holdout.load(self.holdout)
         return sealed.stored, sealed.rows
+
+    def judged_count(self, rehearsed: Dataset | None) -> int:
+        """Counts what `judged_rows` returns, and reads no row of it that is sealed."""
+        if rehearsed:
+            return len(self.judged_rows(rehearsed)[0])
+        return parquet_rows(self.holdout / SEALED_ROWS)
 
     def provenance(self, judged: Verdict) -> Provenance:
         """Says when the verdict was made, and of which rows."""

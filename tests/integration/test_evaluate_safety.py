@@ -313,6 +313,22 @@ def test_a_use_is_reserved_before_the_rows_are_scored(
     assert not (tmp_path / "v").exists()
 
 
+def test_what_breaks_on_development_rows_costs_no_use(
+    world: World, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """Slices are looked for there first: a model that cannot answer is found by it."""
+    model = tmp_path / "model"
+    shutil.copytree(world.folder / "model", model)
+    (model / "weights.safetensors").unlink()
+    reseal(model)
+    dataset, holdout, architecture, _ = world.inputs
+    inputs = (dataset, holdout, architecture, model)
+    with pytest.raises(InputError, match="weights.safetensors"):
+        run(*inputs, world.constitution, {}, tmp_path / "v", environ=environ)
+    assert ledger.uses(store_of(environ)) == []
+    assert not (tmp_path / "v").exists()
+
+
 def test_benchmarks_keep_a_book_that_takes_no_official_use(
     world: World, tmp_path: Path
 ) -> None:
