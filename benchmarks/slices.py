@@ -301,8 +301,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = figures(raw)
     goals = told(rows)
     if options.write:
-        names = " ".join(f"'{m}'" if " " in m else m for m in options.methods)
-        beside = f" --methods {names}"
+        beside = f" --methods {' '.join(options.methods)}"
         beside += " --packages FOLDER" if options.packages else ""
         found = in_form(
             "slices",

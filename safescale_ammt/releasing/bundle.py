@@ -319,22 +319,20 @@ def _about(path: Path) -> dict[str, Any]:
 
 def _card(path: Path, verdict: Told, identity: str) -> str:
     registry = RegistryConfig.from_params(_about(path)["registry"])
+    constitution = Constitution.from_dict(read_json(path / CONSTITUTION))
+    schema = read_json(path / SCHEMA)
+    name, told = registry.name, registry.description
     if isinstance(verdict, Answer):
         return answer_card(
-            verdict,
-            identity,
-            Constitution.from_dict(read_json(path / CONSTITUTION)),
-            read_json(path / SCHEMA),
-            name=registry.name,
-            description=registry.description,
+            verdict, identity, constitution, schema, name=name, description=told
         )
     return write_card(
         verdict,
         identity,
-        Constitution.from_dict(read_json(path / CONSTITUTION)),
-        read_json(path / SCHEMA),
-        name=registry.name,
-        description=registry.description,
+        constitution,
+        schema,
+        name=name,
+        description=told,
         warnings=read_warnings(path / "verdict" / WARNINGS),
     )
 

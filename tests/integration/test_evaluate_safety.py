@@ -323,7 +323,7 @@ def test_what_breaks_on_development_rows_costs_no_use(
     reseal(model)
     dataset, holdout, architecture, _ = world.inputs
     inputs = (dataset, holdout, architecture, model)
-    with pytest.raises(InputError, match="weights.safetensors"):
+    with pytest.raises(InputError, match=r"weights\.safetensors"):
         run(*inputs, world.constitution, {}, tmp_path / "v", environ=environ)
     assert ledger.uses(store_of(environ)) == []
     assert not (tmp_path / "v").exists()
