@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import Threshold
 from safescale_ammt.constitution.constitution import Constitution, GroupRule
-from safescale_ammt.constitution.principles import Principle
+from safescale_ammt.constitution.principles import ROBUST, Principle
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, HOLDS, Finding
 from safescale_ammt.judging.judge import judge
@@ -143,9 +143,7 @@ class Selection:
             rows = self._as_evidence(self._unseen, answer, twin)
             # No attack shows that a promise holds: there, none may refute it.
             promised = [
-                p
-                for p in self._constitution.hard
-                if p.constraint.threat is None and p.constraint.table_threat is None
+                p for p in self._constitution.hard if p.constraint.metric != ROBUST
             ]
             if all(
                 judge(p, rows, sizes, LIKELY).outcome == HOLDS for p in promised
@@ -212,7 +210,7 @@ class Selection:
             judge(p, evidence, law.groups, law.gate.alpha)
             for p in law.principles
             # Changes of a table's columns are the evaluator's alone.
-            if p.constraint.threat is None and p.constraint.table_threat is None
+            if p.constraint.metric != ROBUST
         ]
         rows = self._rows.where(torch.from_numpy(self._halves[half]))
         return found + self._attacked(model, rows)
