@@ -7,6 +7,7 @@ from html import escape
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.judging.answer import Answer
 from safescale_ammt.judging.verdict import OFFICIAL
+from safescale_ammt.reporting.cards import about_card, card
 from safescale_ammt.reporting.report import framed
 from safescale_ammt.reporting.wording import false_pass
 
@@ -67,10 +68,13 @@ def answer_page(answer: Answer, constitution: Constitution) -> str:
         "Dataset": answer.dataset,
         "Holdout": answer.holdout,
     }
-    cells = "".join(
-        f'<dt>{name}</dt><dd class="digest">{escape(digest)}</dd>'
-        for name, digest in digests.items()
-    )
+    judged = f"<p>Judged on {answer.rows:,} sealed rows.</p>"
+    cards = {
+        "Uses of the sealed rows": f"<p>{escape(left(answer))}</p>",
+        "What this guarantees": f"<p>{escape(guaranteed(answer, constitution))}</p>",
+        "What was promised": f"<ul>{promises}</ul>{judged}",
+        "Where the figures are": f"<p>{escape(FIGURES)}</p>",
+    }
     banner = ""
     if answer.ledger != OFFICIAL:
         banner = (
@@ -83,15 +87,7 @@ def answer_page(answer: Answer, constitution: Constitution) -> str:
         f"{escape(constitution.owner)}</small></h1></header>\n{banner}"
         f'<section class="decision {word}" aria-label="Decision"><strong>'
         f"{SHORT[answer.passed]}</strong>{escape(answer.reasons[0])}</section>\n"
-        f'<section class="card"><h2>Uses of the sealed rows</h2>'
-        f"<p>{escape(left(answer))}</p></section>\n"
-        f'<section class="card"><h2>What this guarantees</h2>'
-        f"<p>{escape(guaranteed(answer, constitution))}</p></section>\n"
-        f'<section class="card"><h2>What was promised</h2><ul>{promises}</ul>'
-        f"<p>Judged on {answer.rows:,} sealed rows.</p></section>\n"
-        f'<section class="card"><h2>Where the figures are</h2>'
-        f"<p>{escape(FIGURES)}</p></section>\n"
-        f'<section class="card"><h2>What this is about</h2>'
-        f'<dl class="digests">{cells}</dl></section>\n'
     )
+    body += "".join(card(head, told) for head, told in cards.items())
+    body += about_card(digests)
     return framed(title, body, "from the answer beside this page.")

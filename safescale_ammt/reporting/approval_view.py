@@ -12,6 +12,7 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution, HumanRule
 from safescale_ammt.judging.verdict import OFFICIAL, SEALED, Verdict
+from safescale_ammt.reporting.cards import card
 from safescale_ammt.reporting.people import BIAS_NOTE
 from safescale_ammt.reporting.shortfalls import help_for, shown
 from safescale_ammt.reporting.tables import table
@@ -70,11 +71,12 @@ def approval_view(
     heads = ("Not shown", "Kind", "What is known", "What would settle it", "For people")
     shut = [p["what"] for p in points if not for_people(p["kind"], human)]
     questions = "".join(f"<li>{escape(q)}</li>" for q in QUESTIONS)
-    return (
-        f'<section class="card"><h2>{TITLE}</h2><p>Whoever approves answers for the '
-        "following in their own name; no certificate of the gate covers it.</p>"
+    return card(
+        TITLE,
+        "<p>Whoever approves answers for the following in their own name; no "
+        "certificate of the gate covers it.</p>"
         f"{table(heads, rows)}{who_decides(human, shut)}"
-        f"<p>{BIAS_NOTE}</p><ul>{questions}</ul></section>\n"
+        f"<p>{BIAS_NOTE}</p><ul>{questions}</ul>",
     )
 
 

@@ -7,6 +7,7 @@ from html import escape
 
 from safescale_ammt.data.audit_warnings import MOST_TOLD, AuditWarning, sentences
 from safescale_ammt.data.bias_findings import KINDS, Told
+from safescale_ammt.reporting.cards import card
 
 TITLE = "Warnings about the data"
 EXAMINED = "What the data were examined for"
@@ -40,8 +41,9 @@ def examined_section(told: Sequence[Told]) -> str:
         f"{escape(entry.sentence)}</li>"
         for entry in told
     ]
-    return (
-        f'<section class="card"><h2>{EXAMINED}</h2><ul>{"".join(points)}</ul>'
+    return card(
+        EXAMINED,
+        f"<ul>{''.join(points)}</ul>"
         "<p>Development rows only. A kind that is not there is called found with a "
-        "chance of at most 1 % each.</p></section>\n"
+        "chance of at most 1 % each.</p>",
     )

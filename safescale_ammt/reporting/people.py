@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from safescale_ammt.reporting.cards import card
 from safescale_ammt.reporting.tables import table
 
 TITLE = "What people decided"
@@ -56,7 +57,5 @@ def people_section(acts: Sequence[Mapping[str, Any]], status: str) -> str:
             "approved answers for it.</p>"
         )
     now = escape(status.replace("_", " "))
-    return (
-        f'<section class="card"><h2>{TITLE}</h2><p>The version is <strong>{now}'
-        f"</strong>.</p>{table(heads, rows)}{certificate}<p>{BIAS_NOTE}</p></section>\n"
-    )
+    told = f"<p>The version is <strong>{now}</strong>.</p>{table(heads, rows)}"
+    return card(TITLE, f"{told}{certificate}<p>{BIAS_NOTE}</p>")

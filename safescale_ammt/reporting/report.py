@@ -20,6 +20,7 @@ from safescale_ammt.judging.verdict import OFFICIAL, REHEARSAL, RESEARCH, Verdic
 from safescale_ammt.printable import printable_lines
 from safescale_ammt.reporting.approval_view import approval_view
 from safescale_ammt.reporting.attack_table import attack_section
+from safescale_ammt.reporting.cards import about_card, card
 from safescale_ammt.reporting.data_warnings import examined_section, warnings_section
 from safescale_ammt.reporting.gallery import gallery
 from safescale_ammt.reporting.glossary import Glossary
@@ -126,7 +127,7 @@ def render(
         slices_section(verdict.slices),
         approval_view(verdict, constitution, open_points),
         people_section(acts, status),
-        _card("How well it answers", headline(verdict, glossary)),
+        card("How well it answers", headline(verdict, glossary)),
         _guarantee(verdict, constitution),
         f"<h2>Pictures</h2>\n<p>{_NO_EVIDENCE}</p>\n",
         *figures,
@@ -228,7 +229,7 @@ def _promises(verdict: Verdict, constitution: Constitution, glossary: Glossary) 
         rows.append([promise, limit, numbers, bars, found])
     heads = ("Promise", "Line", "Measured", "Interval against the line", "Finding")
     lines = (f"{f.metric} {measured(f)} {line(f)}" for f in verdict.findings)
-    return _card(
+    return card(
         "What was promised, and what was measured",
         glossary.explain(*lines) + table(heads, rows, numbers=[2]),
     )
@@ -244,14 +245,11 @@ def _guarantee(verdict: Verdict, constitution: Constitution) -> str:
         "Holdout": verdict.holdout,
         "Evidence": verdict.evidence,
     }
-    cells = "".join(
-        f'<dt>{name}</dt><dd class="digest">{escape(digest)}</dd>'
-        for name, digest in digests.items()
-    )
-    return _card(
+    kept = card(
         "What this guarantees",
         f"<p>{escape(guarantee(verdict, constitution))}</p><ul>{points}</ul>",
-    ) + _card("What this is about", f'<dl class="digests">{cells}</dl>')
+    )
+    return kept + about_card(digests)
 
 
 def _group_tables(verdict: Verdict) -> str:
@@ -276,7 +274,3 @@ def _group_tables(verdict: Verdict) -> str:
         whole = table(heads, rows, numbers=range(1, len(heads)), caption=caption)
         tables.append(f'<section class="card">{whole}</section>\n')
     return "".join(["<h2>Rates in figures</h2>\n", *tables]) if tables else ""
-
-
-def _card(title: str, body: str) -> str:
-    return f'<section class="card"><h2>{title}</h2>{body}</section>\n'

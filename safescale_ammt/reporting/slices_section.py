@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from safescale_ammt.judging.slice_forms import LEVEL, SliceFinding, Slices
+from safescale_ammt.reporting.cards import card
 from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.wording import percent
 
@@ -54,7 +55,7 @@ def slices_section(slices: Slices | None) -> str:
             "less on average. To promise something about such a group, name it in the "
             "data section (data.merges, data.crosses).</p>"
         )
-    return f'<section class="card"><h2>{_TITLE}</h2>{body}</section>\n'
+    return card(_TITLE, body)
 
 
 def told(slices: Slices) -> str:
