@@ -1,9 +1,10 @@
 """Codes: a row of a table in tens of bytes, and the model inputs that they stand for.
 
 Every feature, or part of a date, has one code per row: the level's number, or the
-number of the piece that a value lies in, or that of its spike. A value within a piece
-and the frequency of a level are one float32 beside it. The inputs of a code are a row
-of a small table, so that hundreds of floats are there only while they are read.
+number of the piece that a value lies in, or that of its spike; of an image each byte
+is one. A value within a piece and the frequency of a level are one float32 beside it.
+The inputs of a code are a row of a small table, so that hundreds of floats are there
+only while they are read.
 
 Every entry depends on its own row alone, by operations that IEEE 754 rounds
 exactly: a row encodes to the same bits in every batch.
@@ -32,7 +33,13 @@ from safescale_ammt.data.feature_codes import (
     feature_width,
     parts_of,
 )
-from safescale_ammt.data.schema import CategoricalFeature, DateFeature, Schema
+from safescale_ammt.data.pixels import Pixels
+from safescale_ammt.data.schema import (
+    CategoricalFeature,
+    DateFeature,
+    ImageFeature,
+    Schema,
+)
 from safescale_ammt.errors import DataError
 
 _ROWS_AT_ONCE = 1 << 16
@@ -71,7 +78,7 @@ class Codes:
     """Coded rows.
 
     Attributes:
-        code: unsigned (n, parts).
+        code: unsigned (n, parts), an image having one for each byte.
         value: float32, or float64 of raw numbers (n, parts that have one).
     """
 
@@ -112,16 +119,25 @@ class Coding:
         numbers = {"ple": Pieces, "standard": Deviation, "raw": Number}
         number: Any = numbers[numeric]
         level = LevelNumber if numeric == "raw" else Level
-        parts: list[Part] = [
-            level(part) if isinstance(part, CategoricalFeature) else number(part)
-            for part in parts_of(schema)
-        ]
+        parts: list[Part] = []
+        for part in parts_of(schema):
+            if isinstance(part, ImageFeature):
+                parts.append(Pixels(part))
+            elif isinstance(part, CategoricalFeature):
+                parts.append(level(part))
+            else:
+                parts.append(number(part))
         # A tree cuts between numbers that may differ in their last bits.
         self._floats = np.float64 if numeric == "raw" else np.float32
         self._parts = parts
         ends = np.cumsum([0, *(part.width for part in parts)]).tolist()
         self.width: int = ends[-1]
         self._columns = [slice(*pair) for pair in pairwise(ends)]
+        # Which codes are each part's: one, of an image all of its bytes.
+        lengths = (p.width if isinstance(p, Pixels) else 1 for p in parts)
+        places = np.cumsum([0, *lengths]).tolist()
+        self._places = [slice(*pair) for pair in pairwise(places)]
+        self._coded = places[-1]
         self._valued = [part.places is not None for part in parts]
         self.sizes = [part.last + 1 for part in parts]
         self._type = np.min_scalar_type(max(self.sizes, default=1) - 1)
@@ -130,7 +146,7 @@ class Coding:
             for part, columns in zip(parts, self._columns, strict=True)
             if isinstance(part, Pieces) and part.pieces
         ]
-        code = np.zeros((0, len(parts)), self._type)
+        code = np.zeros((0, self._coded), self._type)
         no_rows = Codes(code, np.zeros((0, sum(self._valued)), self._floats))
         self.paired = self.pairs(no_rows)[0].shape[1]
 
@@ -144,7 +160,10 @@ class Coding:
         """Returns the inputs (1, width) of a row that lacks every value."""
         kinds = {"numeric": pa.float64(), "categorical": pa.string()}
         columns = {
-            f.name: pa.nulls(1, kinds.get(f.kind, pa.timestamp("us")))
+            # Of an image no pixel is missing, or all are black.
+            f.name: pa.array([bytes(f.size)], pa.binary(f.size))
+            if isinstance(f, ImageFeature)
+            else pa.nulls(1, kinds.get(f.kind, pa.timestamp("us")))
             for f in self._schema.features
         }
         return self.inputs(self.codes(pa.table(columns)))
@@ -156,11 +175,12 @@ class Coding:
             DataError: a feature column is missing from the table.
         """
         rows = features.num_rows
-        code = np.zeros((rows, len(self._parts)), self._type)
+        code = np.zeros((rows, self._coded), self._type)
         value = np.zeros((rows, sum(self._valued)), self._floats)
         columns, at = columns_of(self._schema, features), 0
-        for i, (part, column) in enumerate(zip(self._parts, columns, strict=True)):
-            code[:, i], beside = part.codes(column)
+        for part, own, column in zip(self._parts, self._places, columns, strict=True):
+            found, beside = part.codes(column)
+            code[:, own] = found.reshape(rows, own.stop - own.start)
             if part.places is not None:
                 value[:, at] = beside
                 at += 1
@@ -174,9 +194,13 @@ class Coding:
             values = iter(codes.value[rows].T)
             # Numbers of the flat array: twice as fast as pairs of row and column.
             flat, begins = out[rows].reshape(-1), np.arange(len(out[rows])) * self.width
-            for part, columns, code in zip(
-                self._parts, self._columns, codes.code[rows].T, strict=True
+            for part, columns, own in zip(
+                self._parts, self._columns, self._places, strict=True
             ):
+                if isinstance(part, Pixels):
+                    part.fill(out[rows, columns], codes.code[rows, own])
+                    continue
+                code = codes.code[rows, own.start]
                 if not isinstance(part, Level):
                     out[rows, columns] = part.table.take(code, 0)
                 elif part.hot:
@@ -199,9 +223,13 @@ class Coding:
         """
         found: list[tuple[NDArray[Any], NDArray[Any]]] = []
         values = iter(codes.value.T)
-        for part, columns, code in zip(
-            self._parts, self._columns, codes.code.T, strict=True
+        for part, columns, own in zip(
+            self._parts, self._columns, self._places, strict=True
         ):
+            if isinstance(part, Pixels):
+                found += part.pairs(codes.code[:, own], columns.start)
+                continue
+            code = codes.code[:, own.start]
             value = next(values) if part.places is not None else code
             for places, weights in part.pairs(code, value):
                 found.append((places + columns.start, weights))

@@ -7,7 +7,7 @@ outer components are clipped too, so that an outlier cannot leave the range that
 was trained on.
 
 A date is its parts: days since 1970-01-01, year and hour as numbers, month and
-weekday as levels.
+weekday as levels. An image has a code for each of its bytes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from safescale_ammt.data.pixels import Pixels
 from safescale_ammt.data.schema import (
     CategoricalFeature,
     DateFeature,
+    ImageFeature,
     NumericFeature,
     Schema,
 )
@@ -31,6 +33,8 @@ Numeric = Literal["ple", "standard", "raw"]
 Floats = NDArray[np.float64]
 FARTHEST = 1e6
 """Most standard deviations from the mean that a standardised number says."""
+Coded = NumericFeature | CategoricalFeature | ImageFeature
+"""What has codes of its own."""
 _DAY = 86_400e6
 """Microseconds, the unit of times in a split."""
 
@@ -54,7 +58,7 @@ def date_parts(times: pa.TimestampArray) -> dict[str, pa.Array]:
     }
 
 
-def parts_of(schema: Schema) -> Iterator[NumericFeature | CategoricalFeature]:
+def parts_of(schema: Schema) -> Iterator[Coded]:
     """Yields what has a code of its own, in the order of the inputs."""
     for feature in schema.features:
         if isinstance(feature, DateFeature):
@@ -63,10 +67,10 @@ def parts_of(schema: Schema) -> Iterator[NumericFeature | CategoricalFeature]:
             yield feature
 
 
-def feature_width(
-    feature: NumericFeature | CategoricalFeature, numeric: Numeric
-) -> int:
+def feature_width(feature: Coded, numeric: Numeric) -> int:
     """Returns the number of inputs of a feature, or of a part of a date."""
+    if isinstance(feature, ImageFeature):
+        return feature.size
     if numeric == "raw":
         return 1 + (isinstance(feature, CategoricalFeature) and bool(feature.frequency))
     if isinstance(feature, CategoricalFeature):
@@ -280,7 +284,7 @@ class LevelNumber(Level):
         self.places = np.ones(codes, np.int64) if feature.frequency else None
 
 
-Part = Pieces | Deviation | Level | Number
+Part = Pieces | Deviation | Level | Number | Pixels
 
 
 def numbers(column: pa.ChunkedArray, median: float) -> tuple[Floats, NDArray[np.bool_]]:

@@ -26,6 +26,7 @@ from safescale_ammt.data.feature_codes import Pieces, feature_width, parts_of
 from safescale_ammt.data.schema import (
     CategoricalFeature,
     DateFeature,
+    ImageFeature,
     NumericFeature,
     Schema,
 )
@@ -84,10 +85,15 @@ def narrowed(
         most: inputs of a row; None = `MOST_INPUTS`.
     """
     most = MOST_INPUTS if most is None else most
-    if width(schema) <= most:
+    # An image has no narrower form, and no column beside it is an input.
+    if width(schema) <= most or schema.image:
         return schema
     pairs = zip(parts_of(schema), counted(schema), strict=True)
-    forms = [[*forms_of(*pair)] for pair in pairs]
+    forms = [
+        [*forms_of(part, counts)]
+        for part, counts in pairs
+        if not isinstance(part, ImageFeature)
+    ]
     taken = [len(each) - 1 for each in forms]
     room = most - sum(each[-1].width for each in forms)
     steps = [step for i in range(len(forms)) for step in wider(forms[i], taken[i], i)]

@@ -1,11 +1,13 @@
 """The schema: everything needed to turn raw rows into model inputs.
 
 It travels with the dataset, the holdout and the model. What it has learnt
-(medians, quantile edges, levels) comes from the train split only.
+(medians, quantile edges, levels) comes from the train split only. Of images nothing is
+learnt.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -95,7 +97,57 @@ class DateFeature:
     kind: Literal["date"] = "date"
 
 
-Feature = NumericFeature | CategoricalFeature | DateFeature
+@dataclass(frozen=True)
+class ImageFeature:
+    """A column of images; nothing is learnt of it.
+
+    A cell is an image's bytes, channels first and row by row, one for each pixel and
+    channel. As model inputs they are bytes / 255, whatever the encoding: a model's
+    inputs lie in [0, 1], and a radius of an attack is in this unit.
+
+    Attributes:
+        name: column name.
+        shape: channels, height and width, in pixels.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    kind: Literal["image"] = "image"
+
+    @property
+    def size(self) -> int:
+        """Bytes of an image, and the model inputs that they become."""
+        return math.prod(self.shape)
+
+    @classmethod
+    def parse(cls, entry: Mapping[str, Any]) -> ImageFeature:
+        """Parses the JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: it has another form.
+        """
+        # KFP makes floats of whole numbers.
+        shape = tuple(map(int, entry["shape"]))
+        if list(shape) != entry["shape"] or len(shape) != 3 or min(shape) < 1:
+            raise KeyError("shape")
+        return cls(**{**entry, "shape": shape})
+
+
+Feature = NumericFeature | CategoricalFeature | DateFeature | ImageFeature
+
+
+def feature_of(entry: Mapping[str, Any]) -> Feature:
+    """Parses the JSON form of a feature.
+
+    Raises:
+        KeyError, TypeError, ValueError: it has another form.
+    """
+    if entry["kind"] == "image":
+        return ImageFeature.parse(entry)
+    if entry["kind"] == "date":
+        parts = tuple(map(learnt_feature, entry["parts"]))
+        return DateFeature(**{**entry, "parts": parts})
+    return learnt_feature(entry)
 
 
 def learnt_feature(entry: Mapping[str, Any]) -> NumericFeature | CategoricalFeature:
@@ -167,6 +219,12 @@ class Schema:
         """Names of the features: the raw columns that a prediction needs."""
         return tuple(feature.name for feature in self.features)
 
+    @property
+    def image(self) -> ImageFeature | None:
+        """The images, of a dataset that has some: they are its only model inputs."""
+        images = (f for f in self.features if isinstance(f, ImageFeature))
+        return next(images, None)
+
     def form(self, name: str) -> Form | None:
         """Returns the form that a feature's texts are read by, if there is one."""
         if name in self.readings:
@@ -209,14 +267,7 @@ class Schema:
                 )
             values = {key: value for key, value in raw.items() if key != "schema"}
             # JSON knows no tuples: without them a schema would not equal its copy.
-            values["features"] = tuple(
-                DateFeature(
-                    **{**entry, "parts": tuple(map(learnt_feature, entry["parts"]))}
-                )
-                if entry["kind"] == "date"
-                else learnt_feature(entry)
-                for entry in raw["features"]
-            )
+            values["features"] = tuple(map(feature_of, raw["features"]))
             for key in ("classes", "sensitive", "drop", "columns", "missing"):
                 values[key] = tuple(raw[key])
             values["ids"] = tuple(raw.get("ids", ()))
@@ -229,7 +280,7 @@ class Schema:
                 form_of(reading)
             # An unknown or missing key is a TypeError of the dataclass.
             return cls(**values)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"This does not have the form of schema.json ({error!r})."
             ) from None

@@ -18,7 +18,12 @@ import pyarrow.compute as pc
 
 from safescale_ammt.data.audit_warnings import percent
 from safescale_ammt.data.counts import told_part
-from safescale_ammt.data.schema import CategoricalFeature, DateFeature, Schema
+from safescale_ammt.data.schema import (
+    CategoricalFeature,
+    DateFeature,
+    ImageFeature,
+    Schema,
+)
 from safescale_ammt.errors import DataError
 from safescale_ammt.reading.columns import Column
 from safescale_ammt.reading.spelling import canonical_alone
@@ -297,7 +302,8 @@ def refuse_gaps(
         # The first part of a date says whether the date is missing.
         first = feature.parts[0] if isinstance(feature, DateFeature) else feature
         many = gaps[feature.name] > MOSTLY * rows
-        if not first.has_missing and rows >= ENOUGH and many:
+        has_missing = not isinstance(first, ImageFeature) and first.has_missing
+        if not has_missing and rows >= ENOUGH and many:
             raise DataError(
                 f"In {origin} most rows have no value of column {feature.name!r}, "
                 f"which all of {known} have; fill it, or leave the column out "
