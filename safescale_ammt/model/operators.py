@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.model import functions
+from safescale_ammt.model import convolutions, functions
 from safescale_ammt.model.arithmetic import (
     exact,
     exp,
@@ -183,6 +183,18 @@ def batch_norm(  # noqa: PLR0917  as torch's schema has them
     found = (x - means.reshape(shape)) * scale.reshape(shape)
     found = found if weight is None else found * weight.reshape(shape)
     return (found if bias is None else found + bias.reshape(shape),)
+
+
+def instance_norm(  # noqa: PLR0917  as torch's schema has them
+    x: Any, weight: Any, bias: Any, training: bool, momentum: float, epsilon: float
+) -> tuple[Any]:
+    """Returns batch norm by the statistics of what is given, as instance norm asks."""
+    del training, momentum
+    axes, shape = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
+    scale, move = (
+        None if each is None else each.reshape(shape) for each in (weight, bias)
+    )
+    return (normalised(x, axes, scale, move, epsilon),)
 
 
 def times(rows: Any, matrix: Any) -> Any:
@@ -402,6 +414,20 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "native_layer_norm": layer_norm,
     "native_group_norm": group_norm,
     "_native_batch_norm_legit_no_training": batch_norm,
+    "_native_batch_norm_legit.no_stats": instance_norm,
+    "convolution": convolutions.convolution,
+    "max_pool2d_with_indices": convolutions.max_pool,
+    "max_pool3d_with_indices": convolutions.max_pool,
+    "avg_pool2d": convolutions.average_pool,
+    "avg_pool3d": convolutions.average_pool,
+    "_adaptive_avg_pool2d": convolutions.average_to,
+    "_adaptive_avg_pool3d": convolutions.average_to,
+    "adaptive_max_pool2d": lambda x, size: (convolutions.largest_to(x, size),),
+    "adaptive_max_pool3d": lambda x, size: (convolutions.largest_to(x, size),),
+    "upsample_nearest1d.vec": convolutions.nearest,
+    "upsample_nearest2d.vec": convolutions.nearest,
+    "upsample_linear1d.vec": convolutions.linear,
+    "upsample_bilinear2d.vec": convolutions.linear,
     "mm": times,
     "addmm": plus_times,
     "bmm": times_each,
@@ -440,5 +466,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "lift_fresh_copy": unchanged,
 }
 """Torch's name of an operator, `.default` left out -> what computes it."""
-MULTIPLIED = {"mm": 1, "addmm": 2}
-"""Operator -> place of its matrix, which is prepared once where no row changes it."""
+PREPARED: Mapping[str, tuple[int, Callable[[Any], Any]]] = {
+    "mm": (1, exact),
+    "addmm": (2, exact),
+    "convolution": (1, convolutions.Kernel),
+}
+"""Operator -> place of its matrix, and what prepares it where no row changes it."""

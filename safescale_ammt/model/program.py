@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.errors import InputError
-from safescale_ammt.model.arithmetic import Floats, exact
+from safescale_ammt.model.arithmetic import Floats
 from safescale_ammt.model.logits import on_logit_grid
-from safescale_ammt.model.operators import MULTIPLIED, OPERATORS
+from safescale_ammt.model.operators import OPERATORS, PREPARED
 
 PROGRAM = "program.json"
 X = "x"
@@ -195,7 +195,8 @@ class Member:
             name: t.astype(np.float64) if t.dtype.kind == "f" else t
             for name, t in tensors.items()
         }
-        self._matrices: dict[str, Any] = {}
+        # By what it is prepared for, too: two operators may share a tensor.
+        self._matrices: dict[str, dict[str, Any]] = {name: {} for name in PREPARED}
         self._moving = []
         for step in steps.steps:
             name, operator, arguments = step
@@ -203,10 +204,12 @@ class Member:
                 self._fixed[name] = self._computed(step, self._fixed)
                 continue
             self._moving.append(step)
-            place = MULTIPLIED.get(operator)
-            matrix = "" if place is None else next(named([arguments[place]]), "")
-            if matrix in self._fixed and matrix not in self._matrices:
-                self._matrices[matrix] = exact(self._fixed[matrix])
+            if operator not in PREPARED:
+                continue
+            (place, prepare), known = PREPARED[operator], self._matrices[operator]
+            matrix = next(named([arguments[place]]), "")
+            if matrix in self._fixed and matrix not in known:
+                known[matrix] = prepare(self._fixed[matrix])
 
     def logits(self, block: Floats) -> Floats:
         """Returns the logits (rows, outputs) of a block (rows, width)."""
@@ -227,7 +230,7 @@ class Member:
         self, step: tuple[str, str, Sequence[Any]], values: Mapping[str, Any]
     ) -> Any:
         name, operator, arguments = step
-        place = MULTIPLIED.get(operator)
+        place, _ = PREPARED.get(operator, (None, None))
 
         def value(argument: Any, matrices: Mapping[str, Any]) -> Any:
             if isinstance(argument, Mapping):
@@ -242,7 +245,7 @@ class Member:
         try:
             with np.errstate(all="ignore"):
                 given = [
-                    value(argument, self._matrices if i == place else {})
+                    value(argument, self._matrices[operator] if i == place else {})
                     for i, argument in enumerate(arguments)
                 ]
                 return OPERATORS[operator](*given)
