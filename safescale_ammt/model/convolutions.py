@@ -76,6 +76,7 @@ def convolution(  # noqa: PLR0917  as torch's schema has them
     kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     weight, axes = kernel.weight, weight_axes(kernel.weight)
     sides = [(0, 0), (0, 0), *((p, p) for p in spread(padding, axes))]
+    check_room([n + low + high for n, (low, high) in zip(x.shape, sides, strict=True)])
     # Rounded before it is cut into windows, which share most of their numbers.
     flat = x.reshape(len(x), math.prod(x.shape[1:]))
     grid = on_grid(flat, 1).reshape(x.shape)
@@ -132,7 +133,7 @@ def multiplied(taken: Any, pieces: Sequence[Product], axes: int) -> Any:
     inputs = channels * math.prod(size)
     step = max(1, _AT_ONCE // max(1, inputs * math.prod(places)))
     parts = []
-    for at in range(0, n, step):
+    for at in range(0, max(n, 1), step):
         own = taken[at : at + step]
         flat = own.transpose(order).reshape(-1, inputs)
         found = reduce(
@@ -142,7 +143,9 @@ def multiplied(taken: Any, pieces: Sequence[Product], axes: int) -> Any:
                 for first, piece in zip(range(0, inputs, PIECE), pieces, strict=True)
             ),
         )
-        parts.append(np.moveaxis(found.reshape(len(own), *places, -1), -1, 1))
+        parts.append(
+            np.moveaxis(found.reshape(len(own), *places, found.shape[1]), -1, 1)
+        )
     return np.concatenate(parts)
 
 
@@ -192,6 +195,7 @@ def pooled_places(
         counts.append(count)
         sides.append((p, max(p, (count - 1) * s + d * (k - 1) + 1 - n - p)))
     check_room((*x.shape[:-axes], *counts))
+    check_room([n + low + high for n, (low, high) in zip(x.shape, sides, strict=True)])
     padded = np.pad(x, sides, constant_values=fill)
     for place in product(*map(range, size)):
         where: Any = [

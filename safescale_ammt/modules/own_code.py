@@ -49,6 +49,8 @@ class RowFormat:
         columns: feature -> its inputs, as a half-open range of their numbers.
         classes: names, in the order of their codes.
         encoding: of numbers, `standard` or `ple`.
+        image: channels, height and width of the images that all inputs are pixels of,
+            in this order and in [0, 1]; None of a table.
     """
 
     inputs: int
@@ -56,6 +58,7 @@ class RowFormat:
     columns: Mapping[str, tuple[int, int]]
     classes: tuple[str, ...]
     encoding: str
+    image: tuple[int, int, int] | None = None
 
     @classmethod
     def of(cls, schema: Schema, encoding: Numeric) -> RowFormat:
@@ -68,7 +71,8 @@ class RowFormat:
             columns[feature.name], at = (at, end), end
         classes = schema.classes
         outputs = 1 if len(classes) == 2 else len(classes)
-        return cls(at, outputs, columns, classes, encoding)
+        image = schema.image.shape if schema.image else None
+        return cls(at, outputs, columns, classes, encoding, image)
 
 
 def carried_code(config: TrainingConfig) -> tuple[CodePackage, Path | None]:
