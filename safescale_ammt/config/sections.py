@@ -409,7 +409,9 @@ _NETS_ALONE = (
         "budget_seconds",
         "patience",
         "batch_size",
+        "optimizer",
         "learning_rate",
+        "schedule",
         "warmup_steps",
         "ema",
         "sync_every",
@@ -496,8 +498,13 @@ class TrainingConfig(Section):
     trunk_steps; auto = .75, and 0 with promises, several num_agents, or tune."""
     batch_size: int = 512
     """Rows per agent and step."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """What moves the weights: Adam, or Muon (Jordan et al. 2024) for the matrices of
+    hidden layers, in steps as long as Adam's, and Adam for the rest."""
     learning_rate: float = 0.0015
-    """Peak learning rate of Adam; cosine decay after the warm-up."""
+    """Peak learning rate; it falls after the warm-up."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the learning rate falls to 0: by half a cosine, or in a line."""
     warmup_steps: int = 50
     """Steps of linear warm-up."""
     ema: float = 0.99
@@ -638,6 +645,8 @@ class TrainingConfig(Section):
             "model",
             "model_encoding",
             "model_digest",
+            "optimizer",
+            "schedule",
         }
     )
 

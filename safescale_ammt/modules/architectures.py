@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from safescale_ammt.errors import InputError
 from safescale_ammt.modules.copies import LINE, RowLayout
+from safescale_ammt.training.muon import Matrix, matrices_of
 
 _ROUNDED = 1e-3
 """Less than numbers of several architectures differ by in a mean of 256 agents."""
@@ -120,6 +121,26 @@ class Architectures:
         """Returns the modules as they are, or some of them, as rows (m, P)."""
         chosen = range(len(self)) if numbers is None else numbers
         return torch.stack([self.layouts[i].row(self.modules[i]) for i in chosen])
+
+    def matrices(self, numbers: Sequence[int]) -> list[tuple[Matrix, ...]]:
+        """Returns where the matrices of hidden layers lie in the rows of some modules.
+
+        Tables that rows are looked up in are none, and the last one answers.
+        """
+        each = []
+        for module, layout in zip(self.modules, self.layouts, strict=True):
+            looked_up = {
+                id(p)
+                for layer in module.modules()
+                if isinstance(layer, nn.Embedding | nn.EmbeddingBag)
+                for p in layer.parameters()
+            }
+            named = dict(module.named_parameters())
+            wide = [n for n, shape in layout.parameters.items() if len(shape) > 1]
+            hidden = {n for n in wide[:-1] if id(named[n]) not in looked_up}
+            shapes = layout.parameters.items()
+            each.append(matrices_of([(n in hidden, shape) for n, shape in shapes]))
+        return [each[i] for i in numbers]
 
     def numbers(self, theta: Tensor) -> Tensor:
         """Returns which module each row (k, P) is of (k,).

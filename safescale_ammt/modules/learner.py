@@ -92,8 +92,13 @@ class ModuleLearner(Learner):
         theta = architectures.rows(starts).to(device)
         # Gradients that are too long are cut; only those that are no number are left.
         infinite = float("inf")
+        muon = config.optimizer == "muon"
         super().__init__(
-            theta, ema=config.ema, stability=infinite, parameters=architectures.trained
+            theta,
+            ema=config.ema,
+            stability=infinite,
+            parameters=architectures.trained,
+            matrices=architectures.matrices(starts) if muon else None,
         )
         self.precision, self.device = precision, device
         # Steps that were taken, and those of them before the nets parted.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -66,15 +67,21 @@ class Adam:
     def move(self, theta: Tensor, grad: Tensor, rate: float) -> None:
         """Moves all rows of theta (k, P), whatever their gradient is."""
         self.count += 1
-        rows = [t.unbind() for t in (theta, grad, self.first, self.second)]
         counts = self.count[:, 0].unbind()
         paces = [p * s for p, s in zip(self.pace, self._scale, strict=True)]
         kinds = list(zip(self._decay[:, 0].tolist(), paces, strict=True))
         for decay, pace in dict.fromkeys(kinds):
-            at = [i for i, other in enumerate(kinds) if other == (decay, pace)]
-            row, slope, first, second, count = (
-                [each[i] for i in at] for each in (*rows, counts)
+            at = [
+                (i, piece)
+                for i, other in enumerate(kinds)
+                if other == (decay, pace)
+                for piece in self.pieces(i)
+            ]
+            row, slope, first, second = (
+                [whole[i, piece] for i, piece in at]
+                for whole in (theta, grad, self.first, self.second)
             )
+            count = [counts[i] for i, _ in at]
             # The kernel of `torch.optim.AdamW(fused=True)`: one pass over the memory.
             # The decay comes before the step and apart from the gradient.
             torch._fused_adamw_(
@@ -88,18 +95,28 @@ class Adam:
                 maximize=False,
             )
 
-    def select(self, rows: Tensor, decay: Tensor) -> Adam:
+    def pieces(self, i: int) -> Sequence[slice]:
+        """Returns which parts of a row are moved by Adam: all of it."""
+        del i
+        return (slice(None),)
+
+    def select(self, rows: Tensor, decay: Tensor) -> Self:
         """Returns a copy of the state of some rows; a row may occur twice.
 
         Args:
             rows: row numbers (n,).
             decay: of the copies (n, 1).
         """
-        copy = Adam(self.first[:0], decay, self._stability)
+        copy = self._of(rows, decay)
         copy.pace = [self.pace[i] for i in rows.tolist()]
-        copy._scale = [self._scale[i] for i in rows.tolist()]
+        copy.retune(decay, [self._scale[i] for i in rows.tolist()])
         copy.load_tensors({name: t[rows] for name, t in self.tensors().items()})
         return copy
+
+    def _of(self, rows: Tensor, decay: Tensor) -> Self:
+        """Returns the optimizer of some rows before its first step."""
+        del rows
+        return type(self)(self.first[:0], decay, self._stability)
 
     def retune(self, decay: Tensor, scale: Sequence[float]) -> None:
         """Sets decay (k, 1) per unit of rate, and a factor on each row's rate."""

@@ -120,4 +120,4 @@ class Branching:
 
 def _tensors(learner: Learner) -> dict[str, Tensor]:
     both = {"theta": learner.theta, "averaged": learner.averaged}
-    return both | learner.adam.tensors()
+    return both | learner.optimizer.tensors()

@@ -167,7 +167,7 @@ class Ladder:
     def apply(self) -> None:
         """Gives nets and batches the pace and the weights that the rungs have set."""
         agents = len(self.placement.local_below(len(self._plan.roles)))
-        self._learner.adam.pace[:agents] = [0.5**self._halvings] * agents
+        self._learner.optimizer.pace[:agents] = [0.5**self._halvings] * agents
         if self._balanced:
             self._batches.reweight(self._plan, self.placement, BALANCE)
 

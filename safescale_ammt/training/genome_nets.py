@@ -23,6 +23,7 @@ from safescale_ammt.training.constraints import Cell
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.gradients import Backprop, Objective
 from safescale_ammt.training.learner import Learner, soft_rates, task_loss
+from safescale_ammt.training.muon import matrices_of
 from safescale_ammt.training.pairs import Pairs
 from safescale_ammt.training.seeds import derived_seed
 from safescale_ammt.training.stateful import StateDict, stack_rows
@@ -77,6 +78,7 @@ class GenomeNets(TableNets):
             seed=derived_seed(seed, "dropout"),
             cells=cells,
             device=self.device,
+            muon=config.optimizer == "muon",
         )
 
     def logits(
@@ -120,6 +122,7 @@ class GenomeLearner(Learner):
         seed: of the dropout masks.
         cells: whose soft rates are part of the loss, in steps with rows of them.
         device: where they are computed.
+        muon: whether it moves the matrices that the heads share.
     """
 
     def __init__(
@@ -134,8 +137,17 @@ class GenomeLearner(Learner):
         seed: int,
         cells: Sequence[Cell] = (),
         device: torch.device = CPU,
+        muon: bool = False,
     ) -> None:
-        super().__init__(theta.to(device), ema=ema, stability=stability)
+        layout = shapes(genome, rows.width, n_out).items()
+        # What is a head's own is no matrix of a layer, and the last one answers.
+        shared = [(len(shape) == 2 and "weight" in n, shape) for n, shape in layout]
+        super().__init__(
+            theta.to(device),
+            ema=ema,
+            stability=stability,
+            matrices=[matrices_of(shared)] * len(theta) if muon else None,
+        )
         self._device = device
         self.genome = genome
         self.layout = shapes(genome, rows.width, n_out)

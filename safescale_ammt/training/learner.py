@@ -37,6 +37,7 @@ from safescale_ammt.model.network import (
 from safescale_ammt.training.adam import Adam
 from safescale_ammt.training.bounded_loss import soft_losses
 from safescale_ammt.training.constraints import Cell
+from safescale_ammt.training.muon import Matrix, Muon
 from safescale_ammt.training.placement import Placement, ProcessGroup
 from safescale_ammt.training.roles import traits
 from safescale_ammt.training.stateful import StateDict
@@ -53,6 +54,7 @@ class Learner(ABC):
         ema: decay of the weight average.
         stability: gradient norm above which a net skips its step.
         parameters: how many of the columns are weights; None is all.
+        matrices: those of each net that Muon moves; None is Adam alone.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Learner(ABC):
         ema: float,
         stability: float,
         parameters: int | None = None,
+        matrices: Sequence[tuple[Matrix, ...]] | None = None,
     ) -> None:
         # Steps write in place, and the caller's tensor is not ours to change.
         self.theta = theta.clone()
@@ -71,7 +74,12 @@ class Learner(ABC):
         self.traits = traits(self.roles)
         self._ema = ema
         decay = self.traits.weight_decay[:, None]
-        self.adam = Adam(self.theta[:, :parameters], decay, stability)
+        weights = self.theta[:, :parameters]
+        self.optimizer = (
+            Adam(weights, decay, stability)
+            if matrices is None
+            else Muon(weights, decay, stability, matrices)
+        )
 
     @abstractmethod
     def gradient(
@@ -100,7 +108,7 @@ class Learner(ABC):
             their gradient was not finite or longer than the stability threshold.
         """
         task, grad = self.gradient(batch, extra, cell_weights)
-        active = self.adam.step(self.theta[:, : grad.shape[1]], grad, rate)
+        active = self.optimizer.step(self.theta[:, : grad.shape[1]], grad, rate)
         # A net that skips is averaged too: all averages are over as many steps.
         self.averaged.lerp_(self.theta, 1 - self._ema)
         return task, ~active
@@ -125,7 +133,7 @@ class Learner(ABC):
             rows = torch.zeros(len(slots), dtype=torch.long)
         self.theta, self.averaged = self.theta[rows], self.averaged[rows]
         self.traits = traits(self.roles)
-        self.adam = self.adam.select(rows, self.traits.weight_decay[:, None])
+        self.optimizer = self.optimizer.select(rows, self.traits.weight_decay[:, None])
         self.place(slots)
 
     def retune(self, roles: Sequence[Role], scale: Sequence[float]) -> None:
@@ -137,7 +145,7 @@ class Learner(ABC):
         """
         self.roles = roles
         self.traits = traits(roles)
-        self.adam.retune(self.traits.weight_decay[:, None], scale)
+        self.optimizer.retune(self.traits.weight_decay[:, None], scale)
 
     def take_over(self, sources: Mapping[int, int]) -> None:
         """Overwrites weights, averages and optimizer of nets with those of others.
@@ -149,7 +157,7 @@ class Learner(ABC):
         for to, source in sources.items():
             rows[to] = source
         local = rows[list(self.placement.local_slots)]
-        for tensor in (self.theta, self.averaged, *self.adam.tensors().values()):
+        for tensor in (self.theta, self.averaged, *self.optimizer.tensors().values()):
             # In place: what a net computes with may be a view of its row.
             tensor.copy_(self.placement.gather(tensor.cpu())[local])
 
@@ -167,11 +175,11 @@ class Learner(ABC):
             self.placement.local_rows(sync_round.lost), dtype=torch.long
         )
         self.averaged[rows] = self.theta[rows]
-        self.adam.restart(rows)
+        self.optimizer.restart(rows)
 
     def broadcast(self, process_group: ProcessGroup) -> None:
         """Takes rank 0's weights, averages and optimizer state."""
-        for tensor in (self.theta, self.averaged, *self.adam.tensors().values()):
+        for tensor in (self.theta, self.averaged, *self.optimizer.tensors().values()):
             # Processes exchange what lies with the processor.
             host = tensor.cpu()
             process_group.broadcast(host)
@@ -185,7 +193,10 @@ class Learner(ABC):
 
     def state_dict(self) -> StateDict:
         """Returns weights, averages and optimizer."""
-        each = {"theta": self.theta, "averaged": self.averaged} | self.adam.tensors()
+        each = {
+            "theta": self.theta,
+            "averaged": self.averaged,
+        } | self.optimizer.tensors()
         return StateDict({name: tensor.cpu() for name, tensor in each.items()})
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -193,7 +204,7 @@ class Learner(ABC):
         device = self.theta.device
         each = {name: tensor.to(device) for name, tensor in state.each.items()}
         self.theta, self.averaged = each["theta"], each["averaged"]
-        self.adam.load_tensors(each)
+        self.optimizer.load_tensors(each)
 
 
 def task_loss(out: Tensor, label: Tensor, brier: Tensor) -> Tensor:

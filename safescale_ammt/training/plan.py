@@ -77,15 +77,18 @@ class Plan:
         return min(self.config.batch_size, *(len(view) for view in self.views))
 
     def learning_rate(self, step: int) -> float:
-        """Returns the rate of a step: linear warm-up, then half a cosine to 0."""
+        """Returns the rate of a step: linear warm-up, then down to 0."""
         begin, end = 0, self.net_steps or self.steps
         if self.net_steps and step >= self.trunk_steps:
             begin, end = self.trunk_steps, self.steps
         since = step - begin
         # Plus one: step 0 would otherwise have rate 0 and be no step at all.
         warmup = min(1.0, (since + 1) / max(1, self.config.warmup_steps))
-        cosine = (1 + math.cos(math.pi * since / (end - begin))) / 2
-        return self.config.learning_rate * warmup * cosine
+        passed = since / (end - begin)
+        falling = 1 - passed
+        if self.config.schedule == "cosine":
+            falling = (1 + math.cos(math.pi * passed)) / 2
+        return self.config.learning_rate * warmup * falling
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yields what the log begins with: the plan, and what it leaves out."""

@@ -152,7 +152,7 @@ def test_looks_without_a_gain_end_the_trunk_at_its_best(
     learner: Any = SimpleNamespace(
         theta=torch.zeros(1, 3),
         averaged=torch.zeros(1, 3),
-        adam=SimpleNamespace(tensors=lambda: numbers),
+        optimizer=SimpleNamespace(tensors=lambda: numbers),
     )
     branching, last = Branching(plan), 2 * len(losses)
     for _ in branching.steps(range(last), learner, SINGLE_PROCESS):

@@ -257,7 +257,7 @@ def test_alarms_take_the_rungs_in_their_order_and_the_last_asks_a_person(
     assert float(here.dual.controller.multipliers[broken]) > 0
 
     alarm()
-    assert here.learner.adam.pace == [0.5] * k + [1.0]
+    assert here.learner.optimizer.pace == [0.5] * k + [1.0]
 
     assert not torch.equal(here.learner.theta[0], feasible[0])
     alarm()

@@ -408,7 +408,7 @@ def test_a_net_with_a_poisoned_gradient_skips_and_touches_nobody() -> None:
     assert mixed.finite().tolist() == [True, False]
     mixed.adopt(healthy.theta[:1].repeat(2, 1), Round(True, (True, False), (1,), ()))
     assert mixed.finite().all()
-    assert mixed.adam.count[1].item() == 0
+    assert mixed.optimizer.count[1].item() == 0
 
 
 def test_the_average_follows_the_weights_by_its_decay() -> None:
