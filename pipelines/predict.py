@@ -18,6 +18,7 @@ from safescale_ammt.files.artifacts import verify
 from safescale_ammt.files.canonical import read_json
 from safescale_ammt.reading.byte_streams import read_whole
 from safescale_ammt.reading.columns import RawTable
+from safescale_ammt.reading.image_folder import FILE
 
 STDIN = "-"
 ANSWERS = ("prediction", "score")
@@ -74,7 +75,9 @@ def write_predictions(
     schema = Schema.load(model)
     origin = str(rows) if str(rows) != STDIN else "standard input"
     source = rows if str(rows) != STDIN else read_whole(sys.stdin.buffer, origin)
-    own = tuple(dict.fromkeys(filter(None, (schema.entity, *schema.ids))))
+    # Images of a folder are known by their paths.
+    named = [FILE] if schema.image else [schema.entity, *schema.ids]
+    own = tuple(dict.fromkeys(filter(None, named)))
     table = raw_table(schema, source, tuple(ids) or own, origin)
     features = typed_features(schema, table)
     kept = id_columns(table, ids or [name for name in own if name in table.columns])

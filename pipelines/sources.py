@@ -28,6 +28,7 @@ from safescale_ammt.errors import ConfigError, StoreInputError, one_of
 from safescale_ammt.files.canonical import digest_json
 from safescale_ammt.reading.catalogue import CATALOGUE
 from safescale_ammt.reading.fetching import fetch, fetch_to_store, stored_uris
+from safescale_ammt.reading.images import ImageLayout
 from safescale_ammt.reading.sources import chosen_days, content_digest
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import split_uri
@@ -163,8 +164,9 @@ def builtin_digest(names: Mapping[str, str]) -> str:
         names: of the data set, by role.
     """
     parts = {"source": "source", "sealed_source": "sealed"}
-    members = {role: CATALOGUE[name].members[role] for role, name in names.items()}
-    return digest_json({parts[r]: {"": m.sha256} for r, m in members.items()})
+    return digest_json(
+        {parts[role]: CATALOGUE[name].digests(role) for role, name in names.items()}
+    )
 
 
 def default_parameters(workload: Workload, store: str) -> dict[str, Any]:
@@ -228,5 +230,7 @@ def _digest_of_now(data: DataConfig, uris: Mapping[str, str]) -> dict[str, str]:
     window = Window.parse(data.window)
     if days := chosen_days(uris["source"], window):
         window = days.window
-    digest = data.source_digest or content_digest(**uris, window=window)
+    digest = data.source_digest or content_digest(
+        **uris, window=window, images=ImageLayout.of(data)
+    )
     return {"window": str(window), "source_digest": digest}

@@ -200,7 +200,8 @@ def page_again(folder: Path, version: Version | None = None) -> str:
     "rows",
     required=True,
     metavar="FILE",
-    help="CSV or Parquet with the raw columns, no label needed; - = standard input.",
+    help="CSV or Parquet with the raw columns, or images; no label needed; - = "
+    "standard input.",
 )
 @click.option(
     "-o",

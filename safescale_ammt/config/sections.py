@@ -30,13 +30,36 @@ def _default_splits() -> dict[str, float]:
     }
 
 
+IMAGE = "image"
+"""The column of images: whatever a file calls them, equal rows are equal."""
+_IMAGES = ("idx", "npz", "image_folder")
+"""Formats of images."""
+# Nothing is found out of the cells of images, and no column beside them is an input.
+_OF_TABLES = (
+    "window",
+    "sensitive_in_model",
+    "numeric",
+    "numbers",
+    "dates",
+    "columns",
+    "comment",
+    "skip_rows",
+    "delimiter",
+    "decimal",
+    "encoding",
+    "allow_leak",
+    "repeats",
+    "engine",
+)
+
+
 class Merge(TypedDict, total=False):
     """One declared merge: values of a column that are one group."""
 
     column: Required[str]
-    """Sensitive column or earlier merge whose values are merged."""
+    """Sensitive column, earlier merge, or the label, whose values are merged."""
     values: Required[dict[str, str]]
-    """Old value -> the group that it belongs to."""
+    """Old value -> the group that it belongs to; of the label {} = each class."""
     other: str
     """Group of all values that `values` does not name; "" = each is its own."""
 
@@ -46,15 +69,21 @@ class DataConfig(Section):
     """Where the raw rows lie and how they become typed splits."""
 
     source: str = ""
-    """URI of a CSV or Parquet file or folder (`s3://`, `file://`; docs/raw_data.md)."""
+    """URI of a file or folder of rows or images (`s3://`, `file://`; raw_data.md)."""
     source_digest: str = ""
     """sha256 of the raw bytes, filled in by `run` and `submit`; "" = unchecked."""
     sealed_source: str = ""
     """URI of an official test file = the sealed split; "" = split one off."""
     window: str = ""
     """Days of a folder of dated files, such as 7d or 2026-11-09/2026-11-16."""
-    format: Literal["auto", "csv", "parquet"] = "auto"
-    """File format; auto goes by the name's ending, then by the first bytes."""
+    format: Literal["auto", "csv", "parquet", "idx", "npz", "image_folder"] = "auto"
+    """File format; auto is a table, Parquet by its first bytes, else CSV."""
+    images: str = ""
+    """Format npz: the array with the images; "" = images."""
+    labels: str = ""
+    """Labels of images: array of an NPZ, file beside an IDX, table of a folder."""
+    channels: Literal["last", "first"] = "last"
+    """Where an array of images with four dimensions has its channels."""
     label: str = ""
     """Column to predict."""
     positive: str = ""
@@ -139,11 +168,15 @@ class DataConfig(Section):
             "trusted_label",
             "population",
             "repeats",
+            "images",
+            "labels",
+            "channels",
         }
     )
 
     def __post_init__(self) -> None:
         """Checks ranges and that the columns' roles do not collide."""
+        self.check_images()
         self.require_seed()
         self.require("numeric_bins", 2 <= self.numeric_bins <= 256, "2 to 256")
         self.require("max_levels", 2 <= self.max_levels <= 4096, "2 to 4096")
@@ -209,6 +242,7 @@ class DataConfig(Section):
         """Names of the raw columns that are no numbers, whatever their texts are."""
         names = {self.label, self.entity, *self.sensitive, *self.drop, *self.ids}
         names.add(self.trusted_label)
+        names |= {IMAGE} if self.has_images else set()
         return frozenset({*names, *self.categorical} - {""})
 
     def _check_roles(self) -> None:
@@ -265,6 +299,24 @@ class DataConfig(Section):
                 f"data.repeats names {min(twice)!r} twice; an input is measured again "
                 "in one other column."
             )
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the rows are images."""
+        return self.format in _IMAGES
+
+    def check_images(self) -> None:
+        """Refuses keys of tables beside images, and keys of images beside tables."""
+        default = DataConfig.__dataclass_fields__
+        keys = [*(_OF_TABLES if self.has_images else ("labels", "channels"))]
+        keys += ["images"] * (self.format != "npz")
+        for key in keys:
+            unset = default[key].default, ()
+            if (value := getattr(self, key)) not in unset and value != {}:
+                raise ConfigError(
+                    f"data.{key} is given, and nothing reads it with data.format: "
+                    f"{self.format}; leave it out."
+                )
 
     def check_inputs(self) -> None:
         """Refuses columns that are declared to be two things, or none."""

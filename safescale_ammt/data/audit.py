@@ -38,6 +38,12 @@ from safescale_ammt.data.bias_tests import (
 )
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import Split
+from safescale_ammt.data.groups import class_groups
+from safescale_ammt.data.image_audit import (
+    image_kinds,
+    image_section,
+    image_warnings,
+)
 from safescale_ammt.data.leaks import Leak, label_tellers, leak_warnings
 from safescale_ammt.data.references import NO_REFERENCES, References
 from safescale_ammt.data.schema import Schema
@@ -137,7 +143,8 @@ def audit(
         equal_codes(rows.rows), return_index=True, return_inverse=True
     )
     folds = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[first][same]
-    leaks = label_tellers(schema, rows, folds)
+    # An image is no column of values that other rows share.
+    leaks = [] if schema.image else label_tellers(schema, rows, folds)
     # With a positive class its rates say it all; else each class has some.
     outcomes = (schema.positive,) if schema.positive else schema.classes
     tables = {
@@ -150,14 +157,18 @@ def audit(
     # Rows of one entity tell of each other: to a test they are one.
     alone = [part.thinned() for part in parts]
     people = joined_rows(schema, alone) if schema.entity else rows
+    of_label = class_groups(schema)
     sections: dict[str, Any] = {
         "base_rates": [
             _base_rates(schema, tables[group], group, outcome)
             for group in schema.groups
+            # Of a group that is made of the label, the rates are 0 and 1.
+            if group not in of_label
             for outcome in outcomes
         ],
         "proxies": proxy_section(schema, people, seed),
         "label_noise": _label_noise(schema, people, seed),
+        **image_section(schema, rows),
     }
     if schema.entity:
         tables = {group: class_table(schema, people, group) for group in schema.groups}
@@ -171,6 +182,8 @@ def audit(
     if schema.entity and parts[0].entity is None:
         # A sample draws rows apart, and nobody knows which are about one entity.
         examined = tuple(replace(kind, unknown=MANY_ROWS) for kind in examined)
+    if schema.image:
+        examined = image_kinds(examined)
     figures = {
         "rows": whole,
         # All that is not said of them is said of this sample.
@@ -179,6 +192,7 @@ def audit(
         **sections,
     }
     found = [*leak_warnings(leaks), *_warnings(schema, sections), *facts]
+    found += image_warnings(sections, len(rows))
     found += [warning for kind in examined for warning in kind.warnings()]
     return Audit(figures, ranked(found), tuple(leaks), examined)
 
@@ -265,7 +279,8 @@ def proxy_section(schema: Schema, rows: Split, seed: int) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
         index = np.sort(rng.choice(len(rows), MOST_ROWS, replace=False))
     # A sensitive column that is a model input too is no stand-in for itself.
-    names = [name for name in schema.names if name not in schema.sensitive]
+    named = () if schema.image else schema.names
+    names = [name for name in named if name not in schema.sensitive]
     section: dict[str, Any] = {
         "method": "mutual information over entropy, above its permutation mean; "
         "family-wise p-values by step-down max-T over all features and sensitive "

@@ -34,6 +34,8 @@ KINDS = {
     "unclear": "columns",
     "look_alike": "pairs of levels",
     "duplicates": "rows that repeat another, or the inputs of one",
+    "image_labels": "images that equal one of another class",
+    "constant_images": "images",
     "label_noise": "pairs of rows with equal inputs and unequal labels",
     "unseen": "share of the sealed rows; 0 or 1 if their number is not told",
     "pooled": "share of the development rows",

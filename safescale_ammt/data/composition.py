@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import SPLITS, DataConfig
 from safescale_ammt.data.attack import Groups
 from safescale_ammt.data.counts import Counts, tally
-from safescale_ammt.data.disclosure import shown_counts
-from safescale_ammt.data.groups import check_few, group_columns
+from safescale_ammt.data.disclosure import shown_counts, with_class_groups
+from safescale_ammt.data.groups import check_few, class_groups, group_columns
 from safescale_ammt.data.relations import SEALED, SEALED_CODE
 from safescale_ammt.reading.columns import Column, RawTable
 
@@ -32,11 +33,13 @@ class Composition:
         classes: class names in code order.
         label: class code (k,) of each combination; -1 of rows that are left out.
         groups: every group by name: its values, sorted, and codes (k,) into them.
+        of_label: names of groups that are merges of the label.
     """
 
     classes: tuple[str, ...]
     label: NDArray[np.int64]
     groups: Groups
+    of_label: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -66,8 +69,9 @@ class Composition:
             check_few(config, name, table.columns[name], table.origin)
             columns.append((name, table.columns[name].codes.astype(np.int64)))
         combinations, counts = combine(columns)
-        groups = groups_of(config, table, combinations, counts)
-        return cls(classes, combinations[:, 0] - 1, groups)
+        groups = groups_of(config, table, combinations, counts, classes)
+        of_label = frozenset(class_groups(config))
+        return cls(classes, combinations[:, 0] - 1, groups, of_label)
 
     def strata(self, config: DataConfig) -> NDArray[np.int64]:
         """Returns the stratum (k,) of combinations: class and first sensitive value."""
@@ -98,14 +102,18 @@ class Composition:
         twice = {
             name: (values, np.tile(codes, 2)[used])
             for name, (values, codes) in groups.items()
+            if name not in self.of_label
         }
-        told[SEALED] = shown_counts(
+        shown = shown_counts(
             np.tile(label, 2)[used],
             twice,
             len(self.classes),
             np.repeat([False, True], len(label))[used],
             weights[used],
         )
+        of_label = {name: groups[name] for name in self.of_label}
+        full = tally(label, of_label, len(self.classes), weights=judged)
+        told[SEALED] = with_class_groups(shown, full)
         return Counts(self.classes, positive, told)
 
 
@@ -114,6 +122,7 @@ def groups_of(
     table: RawTable,
     combinations: NDArray[np.int64],
     counts: NDArray[np.int64],
+    classes: Sequence[str],
 ) -> Groups:
     """Returns every group by name: its values, sorted, and codes (k,) into them.
 
@@ -123,6 +132,7 @@ def groups_of(
         combinations: (k, 1 + sensitive columns): class code and one, 0 of rows that
             are left out; then the value of each sensitive column.
         counts: rows (k,) of each.
+        classes: their names; a merge may be of the label.
 
     Raises:
         ConfigError: a merge or cross of something unknown.
@@ -132,12 +142,14 @@ def groups_of(
     for i, name in enumerate(config.sensitive, 1):
         texts, values = table.columns[name].values, combinations[:, i].astype(np.int32)
         columns[name] = Column(values, texts, counts).take(stays)
+    names, label = pa.array(classes, pa.string()), combinations[:, 0] - 1
+    columns[config.label] = Column(label.astype(np.int32), names, counts).take(stays)
     few = RawTable(columns, int(stays.sum()), table.origin, table.digests)
     groups = group_columns(config, few)
     ranked = {}
     # JSON sorts keys: written and read groups have one order.
     for name in sorted(groups):
         codes = np.zeros(len(stays), np.int64)
-        names, codes[stays] = groups[name].ranked()
-        ranked[name] = names, codes
+        values_of, codes[stays] = groups[name].ranked()
+        ranked[name] = values_of, codes
     return ranked

@@ -77,6 +77,42 @@ def shown_counts(
     )
 
 
+def with_class_groups(shown: SplitCounts, of_label: SplitCounts) -> SplitCounts:
+    """Adds the counts of groups that are merges of the label.
+
+    They are the rows of each class, which no other count tells: all of them are told,
+    or, where a class is small or a count beside them is withheld, none.
+
+    Args:
+        shown: counts of all other groups, as they are told.
+        of_label: full counts of these.
+    """
+    cells = (
+        n
+        for values in of_label.groups.values()
+        for counts in values.values()
+        # Classes that are no part of a group have no rows in it, by what it is.
+        for n in (counts.rows, *(n for n in counts.labels if n))
+    )
+    small = any(isinstance(n, Withheld) or n < LEAST_SHOWN for n in cells)
+    added = of_label.groups
+    if small or any(map(shown.withheld, Withheld)):
+        none = {
+            name: dict.fromkeys(
+                values,
+                LabelCounts(
+                    Withheld.HIDDEN,
+                    (Withheld.HIDDEN,) * len(next(iter(values.values())).labels),
+                ),
+            )
+            for name, values in of_label.groups.items()
+            if values
+        }
+        added = none
+    # In the order of names, as all groups are.
+    return SplitCounts(shown.rows, dict(sorted({**shown.groups, **added}.items())))
+
+
 def _complementary(attack: Attack) -> set[Key] | None:
     """Cells to hide beside the small ones; None if hiding all would not do."""
     large = {key for key, n in attack.counts.items() if n >= LEAST_SHOWN}

@@ -11,6 +11,7 @@ import pyarrow as pa
 from safescale_ammt.config.sections import DataConfig
 from safescale_ammt.data.associations import joint
 from safescale_ammt.data.counts import CROSSED
+from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.shown import shown_values
 from safescale_ammt.errors import ConfigError, DataError, one_of
 from safescale_ammt.reading.columns import Column, RawTable
@@ -31,12 +32,20 @@ def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
     for name in config.sensitive:
         column = table.column(name, "data.sensitive")
         groups[name] = check_few(config, name, column, table.origin)
+    label = table.columns.get(config.label)
+    classes = {} if label is None else {config.label: label}
     for name, merge in config.merges.items():
-        _check_new(name, groups)
-        groups[name] = _merge(name, merge, groups)
+        _check_new(name, groups | classes)
+        groups[name] = _merge(name, merge, groups | classes, config.label)
     # After the merges: a cross may name one.
+    of_label = class_groups(config)
     for name, parts in config.crosses.items():
         _check_new(name, groups)
+        if classes_of := sorted(of_label & set(parts)):
+            raise ConfigError(
+                f"data.crosses.{name} names {classes_of[0]!r}, a merge of the label; a "
+                "cross is of sensitive columns and their merges."
+            )
         if len(set(parts)) < max(2, len(parts)):
             raise ConfigError(
                 f"data.crosses.{name} must name at least two groups, each once."
@@ -62,6 +71,20 @@ def group_columns(config: DataConfig, table: RawTable) -> dict[str, Column]:
     return groups
 
 
+def class_groups(config: DataConfig | Schema) -> set[str]:
+    """Names the groups that are made of the label: merges of it, and of these.
+
+    Every row of such a group is of its classes, and no count of another class says
+    anything of it.
+    """
+    names: set[str] = set()
+    # In the order of the config, as merges are made: one may be of an earlier one.
+    for name, merge in config.merges.items():
+        if merge.get("column") in {config.label, *names}:
+            names.add(name)
+    return names
+
+
 def check_few(config: DataConfig, name: str, column: Column, origin: str) -> Column:
     """Returns the groups of a sensitive column.
 
@@ -83,8 +106,13 @@ def _check_new(name: str, groups: Mapping[str, Column]) -> None:
         raise ConfigError(f"Two groups are named {name!r} in the data section.")
 
 
-def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) -> Column:
-    """Merges values of a sensitive column; values not named become `other`."""
+def _merge(
+    name: str, merge: Mapping[str, Any], groups: Mapping[str, Column], label: str
+) -> Column:
+    """Merges values of a sensitive column; values not named become `other`.
+
+    Of the label no value has to be named: each class is a group.
+    """
     keys = ("column", "values", "other")
     for key in merge:
         if key not in keys:
@@ -95,7 +123,7 @@ def _merge(name: str, merge: Mapping[str, Any], groups: Mapping[str, Column]) ->
     if source not in groups:
         expected = one_of(groups, source)
         raise ConfigError(f"data.merges.{name}.column is {source!r}, {expected}.")
-    if not isinstance(values, Mapping) or not values:
+    if not isinstance(values, Mapping) or not (values or source == label):
         raise ConfigError(f"data.merges.{name}.values must map old to new values.")
     # Unless the merge names it, a missing value is not merged into `other`.
     names = {MISSING: MISSING, **{str(k): str(v) for k, v in values.items()}}

@@ -83,7 +83,13 @@ class Joined:
             source.columns, lambda n: label if n == config.label else both(n), shelf
         )
         joined = cls(
-            RawTable(columns, rows.rows, source.origin, source.digests),
+            RawTable(
+                columns,
+                rows.rows,
+                source.origin,
+                source.digests,
+                contents={**source.contents, **(sealed.contents if sealed else {})},
+            ),
             rows,
             sealed.origin if sealed else "",
             config.label,

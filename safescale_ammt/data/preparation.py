@@ -24,7 +24,11 @@ from safescale_ammt.data.placement import place
 from safescale_ammt.data.references import reference_entries, reference_readings
 from safescale_ammt.data.relations import SEALED, SEALED_CODE
 from safescale_ammt.data.row_keys import RowKeys
-from safescale_ammt.data.row_notes import development_notes, sharing_features
+from safescale_ammt.data.row_notes import (
+    development_notes,
+    shared_images,
+    sharing_features,
+)
 from safescale_ammt.data.schema import CategoricalFeature, Feature, Schema
 from safescale_ammt.data.shelf import KeptColumns, Shelf
 from safescale_ammt.data.table import Filling, PlaceCounts, PlacedTable, Table
@@ -164,6 +168,8 @@ def prepare(
         refuse_gaps(schema, gaps, judged, joined.sealed_origin, known)
     notes = development_notes(joined, placement, composition, schema, constant)
     notes["records_sharing_features"] = sharing_features(filled, schema)
+    if schema.image:
+        notes |= shared_images(filled, judged)
     notes |= sealed_notes(
         config, columns, composition, placement.counts, levels_of(schema)
     )
@@ -240,8 +246,8 @@ def schema_of(
         },
         dialect={
             key: value
-            for key in ("delimiter", "decimal", "encoding")
-            if (value := getattr(config, key))
+            for key in ("delimiter", "decimal", "encoding", "images", "channels")
+            if (value := getattr(config, key)) and value != "last"
         },
         ids=config.ids,
         drop_duplicates=config.drop_duplicates,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.data.raw_rows import (
     check_columns,
+    image_spool,
     in_encoding,
     raw_layout,
     typed_feature,
@@ -49,6 +50,9 @@ def raw_spool(
         DataError: the rows are unreadable.
         StorageError: the scratch folder's disk is full.
     """
+    if schema.image:
+        given = source if isinstance(source, (str, Path, bytes)) else source.read()
+        return image_spool(schema, given, origin)
     layout = raw_layout(schema, keep)
     if isinstance(source, (str, Path)) and "://" in str(source):
         return in_encoding(
@@ -117,4 +121,4 @@ def check_whole(schema: Schema, spool: Spool, names: Collection[str]) -> None:
     for feature in schema.features:
         if feature.name in names:
             column = spool.table([feature.name]).columns[feature.name]
-            typed_feature(schema, feature, column, first_row)
+            typed_feature(schema, feature, column, first_row, spool.contents)

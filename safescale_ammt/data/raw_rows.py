@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from safescale_ammt.data.schema import Feature, Schema
+from safescale_ammt.data.image_entries import as_images
+from safescale_ammt.data.schema import Feature, ImageFeature, Schema
 from safescale_ammt.errors import DataError
 from safescale_ammt.files.regular import open_given
 from safescale_ammt.reading.byte_streams import EncodingError, read_whole
@@ -20,10 +21,14 @@ from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.date_forms import instants
 from safescale_ammt.reading.dialect import DELIMITERS
+from safescale_ammt.reading.image_cells import Contents
+from safescale_ammt.reading.image_sources import given_images
+from safescale_ammt.reading.images import ImageLayout
 from safescale_ammt.reading.number_forms import NumberForm
 from safescale_ammt.reading.readings import Form, read_as
 from safescale_ammt.reading.sources import parse_bytes, read_table
 from safescale_ammt.reading.spelling import spelled_as, without_marks
+from safescale_ammt.reading.spool import Spool
 
 # Absent columns that a sentence names; an application may lack hundreds.
 _MOST_NAMED = 10
@@ -175,8 +180,28 @@ def raw_table(
     Raises:
         DataError: the rows are unreadable.
     """
+    if schema.image:
+        return image_spool(schema, source, origin).table()
     layout = raw_layout(schema, keep)
     return in_encoding(schema, layout, lambda layout: table_of(source, layout, origin))
+
+
+def image_spool(schema: Schema, source: str | Path | bytes, origin: str) -> Spool:
+    """Reads images for a prediction, of any form.
+
+    Args:
+        schema: the model's schema.
+        source: a path or URI of a file or folder, or the bytes of a file.
+        origin: what bytes are called in a sentence.
+
+    Raises:
+        DataError: there are no images.
+    """
+    dialect = schema.dialect
+    layout = ImageLayout(
+        "", images=dialect.get("images", ""), channels=dialect.get("channels", "last")
+    )
+    return given_images(source, origin, layout)
 
 
 def raw_layout(schema: Schema, keep: tuple[str, ...] = ()) -> Layout:
@@ -234,7 +259,7 @@ def typed_features(schema: Schema, table: RawTable) -> pa.Table:
 
     typed = {
         feature.name: typed_feature(
-            schema, feature, table.columns[feature.name], first_row
+            schema, feature, table.columns[feature.name], first_row, table.contents
         )
         for feature in schema.features
     }
@@ -262,7 +287,11 @@ def check_columns(schema: Schema, table: RawTable) -> None:
 
 
 def typed_feature(
-    schema: Schema, feature: Feature, column: Column, first_row: FirstRow
+    schema: Schema,
+    feature: Feature,
+    column: Column,
+    first_row: FirstRow,
+    contents: Contents,
 ) -> pa.Array:
     """Returns one feature column of raw rows, typed as the schema says.
 
@@ -274,10 +303,14 @@ def typed_feature(
         feature: one of its features.
         column: texts.
         first_row: names the first of some rows.
+        contents: bytes of the images that cells stand for.
 
     Raises:
-        DataError: a text that is no number or date of the feature's form.
+        DataError: a text that is no number or date of the feature's form, or an image
+            of another size.
     """
+    if isinstance(feature, ImageFeature):
+        return as_images(column, contents, feature, first_row)
     name, missing, form = feature.name, schema.missing, schema.form(feature.name)
     if form:
         column = spelled_as(column, "time" if feature.kind == "date" else "text")

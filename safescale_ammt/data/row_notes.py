@@ -77,3 +77,16 @@ def sharing_features(rows: PlacedTable, schema: Schema) -> int:
     """
     # Repeated raw rows are counted by themselves: here one of each is enough.
     return sum(sharing(times)[0] for times, _ in rows.text_times(schema.names))
+
+
+def shared_images(rows: PlacedTable, judged: int) -> dict[str, int | str]:
+    """Counts the sealed images that a development row has too, under another label.
+
+    Those with the same label were taken from development.
+
+    Args:
+        rows: with the inputs of all splits.
+        judged: sealed rows.
+    """
+    across = sum(int((times - own)[own > 0].sum()) for times, own in rows.times())
+    return {"sealed_images_also_in_development": told_part(across, judged)}

@@ -182,7 +182,8 @@ class Schema:
         spellings: kind of the values of a categorical feature that is not text.
         readings: form of a numeric or date feature that is not written as programs
             write it, as fields of `NumberForm` or `DateForm`.
-        dialect: `delimiter`, `decimal` and `encoding` as far as the config has them.
+        dialect: `delimiter`, `decimal` and `encoding`, and of images `images` and
+            `channels`, as far as the config has them.
         ids: columns that say which row it is.
         drop_duplicates: whether equal raw rows are copies, of which one is kept.
     """

@@ -20,19 +20,21 @@ class TypedEntries:
     """The entries of one feature column, typed.
 
     Attributes:
-        kind: float64, timestamp or string.
+        kind: float64, timestamp, string or, of images, bytes.
         load: gives the values (entries,): NaN or the least number for a gap, or codes.
-        texts: what codes stand for; None of numbers and times.
+        texts: what codes stand for, images too; None of numbers and times.
     """
 
     kind: pa.DataType
     load: Callable[[], NDArray[Any]]
-    texts: pa.StringArray | None = None
+    texts: pa.Array | None = None
 
     @classmethod
     def of(cls, entries: pa.Array, shelf: Shelf) -> TypedEntries:
         """Keeps typed entries; a text is kept once."""
-        if pa.types.is_string(entries.type):
+        if pa.types.is_string(entries.type) or pa.types.is_fixed_size_binary(
+            entries.type
+        ):
             coded = entries.dictionary_encode("encode")
             codes = shelf.keep(coded.indices.to_numpy())
             return cls(entries.type, codes, coded.dictionary)

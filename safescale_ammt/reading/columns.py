@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from safescale_ammt.errors import DataError, nearest
+from safescale_ammt.reading.image_cells import Contents
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ class RawTable:
         commas: names of columns in whose files a decimal comma has become a point.
         unclear: those whose commas may be decimal signs or part thousands.
         start: rows of the source before the first one here, for sentences.
+        contents: bytes of the images that cells stand for.
     """
 
     columns: Mapping[str, Column]
@@ -221,6 +223,7 @@ class RawTable:
     commas: frozenset[str] = frozenset()
     unclear: frozenset[str] = frozenset()
     start: int = 0
+    contents: Contents = field(default_factory=dict)
 
     def column(self, name: str, role: str, others: Collection[str] = ()) -> Column:
         """Returns one column.

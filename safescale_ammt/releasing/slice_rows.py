@@ -45,8 +45,9 @@ def proposed_slices(
         What the search came to, with nothing confirmed, and what it proposes.
     """
     asked = config.searched
-    if not asked["most"] or judged < 2 * min_n:
-        # No slice can have so many rows inside and outside.
+    if not asked["most"] or judged < 2 * min_n or development.schema.image:
+        # No slice can have so many rows inside and outside; and a slice is told by
+        # columns, which images have none of.
         return Slices(asked["fdr"], 0, 0, 0), ()
     splits = [name for name in PROPOSING if not (config.rehearse and name == "select")]
     features, wrong = answered_errors(model, development, splits)

@@ -29,6 +29,7 @@ from safescale_ammt.files.artifacts import Manifest, read_manifest, writing
 from safescale_ammt.files.canonical import write_json
 from safescale_ammt.files.memory import give_back_freed
 from safescale_ammt.reading.csv_reader import Layout
+from safescale_ammt.reading.images import ImageLayout
 from safescale_ammt.reading.sources import (
     ALL,
     Side,
@@ -83,7 +84,7 @@ def run(
     config = DataConfig.from_params(data)
     if not config.source:
         raise ConfigError(
-            "data.source is empty; name the URI of a CSV or Parquet file."
+            "data.source is empty; name the URI of a file or folder of rows."
         )
     # Before a row is read: without it all that follows would be in vain.
     store = data_store(environ)
@@ -100,6 +101,7 @@ def run(
         chosen=config.named_columns,
         # What is no input keeps its spelling, whatever its texts look like.
         texts=config.text_columns | {*config.numbers, *config.dates},
+        images=ImageLayout.of(config),
     )
     # Beside the dataset: what is too much for memory may be too much for /tmp.
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import zipfile
 from pathlib import Path
@@ -190,3 +191,79 @@ def test_the_defaults_of_a_data_set_are_a_data_section() -> None:
     )
     assert len(config.columns) == 15
     assert config.label in config.columns
+
+
+PUBLISHED = dataclasses.replace(TINY, requirement="", installed="", published="")
+
+
+def packed(folder: Path) -> Path:
+    """Puts the packed files into a folder, as a package or a publisher does."""
+    folder.mkdir()
+    for path, data in FILES.items():
+        (folder / Path(path).name).with_suffix(".csv.gz").write_bytes(
+            gzip.compress(data)
+        )
+    return folder
+
+
+def published(tmp_path: Path, *, installed: bool) -> BuiltinDataset:
+    folder = packed(tmp_path / "packed")
+    members = {
+        "source": Member("train.csv", TINY.source.sha256, TINY.source.size),
+        "labels": Member("test.csv", digest_bytes(FILES["tiny/test.csv"]), 8),
+    }
+    return dataclasses.replace(
+        PUBLISHED,
+        source=members["source"],
+        sealed=None,
+        labels={"source": members["labels"]},
+        installed=str(folder if installed else tmp_path / "none"),
+        published=folder.as_uri(),
+    )
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_published_files_are_unpacked_and_checked(
+    installed: bool, tmp_path: Path
+) -> None:
+    dataset = published(tmp_path, installed=installed)
+    store = open_store((tmp_path / "store").as_uri())
+    uris = store_builtin(dataset, store, "data/tiny", tmp_path / "cache")
+    assert uris == {"source": f"{store.uri.rstrip('/')}/data/tiny/train.csv"}
+    # Labels lie beside the images, and have no role of their own.
+    assert store.get("data/tiny/test.csv") == FILES["tiny/test.csv"]
+    assert dataset.digests("source") == {
+        "images": dataset.source.sha256,
+        "labels": dataset.labels["source"].sha256,
+    }
+
+
+def test_published_files_that_are_others_are_refused(tmp_path: Path) -> None:
+    dataset = published(tmp_path, installed=False)
+    file = tmp_path / "packed" / "train.csv.gz"
+    for data in (gzip.compress(b"x" * 10_000_000), gzip.compress(b"other")):
+        file.write_bytes(data)
+        with pytest.raises(IntegrityError, match="expected sha256"):
+            fetch_builtin(dataset, tmp_path / "cache")
+    for data in (b"no gzip", gzip.compress(FILES["tiny/train.csv"])[:-9]):
+        file.write_bytes(data)
+        with pytest.raises(IntegrityError, match="no whole gzip file"):
+            fetch_builtin(dataset, tmp_path / "cache")
+    file.unlink()
+    with pytest.raises(StorageError, match=r"cannot be read .*install a package"):
+        fetch_builtin(dataset, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_images_of_the_catalogue_have_a_config_that_reads_them() -> None:
+    dataset = builtin_dataset("fashion-mnist")
+    uris = dict.fromkeys(("source", "sealed_source"), "s3://b/a-images-idx3-ubyte")
+    config = DataConfig.from_params({**dataset.data, **uris})
+    assert config.has_images
+    assert len(config.label_map) == 10
+    assert [member.size for member in dataset.files] == [
+        16 + 60_000 * 784,
+        16 + 10_000 * 784,
+        8 + 60_000,
+        8 + 10_000,
+    ]
