@@ -12,7 +12,7 @@ import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Required, Self
 
 from safescale_ammt.errors import ConfigError, one_of
 from safescale_ammt.files.canonical import (
@@ -29,6 +29,11 @@ MAX_BYTES = 64 * 1024
 # KFP carries whole numbers as floats: from 2^53 on two of them share one float.
 MAX_SEED = 2**53
 _LARGEST = 1e300
+
+Name = Annotated[str, "name"]
+"""Name of a column or a group: text that is seen, so not blank."""
+NameOrNone = Annotated[str, "name, or none"]
+"""The same, where "" stands for none."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Section:
     @functools.cache
     def _hints(cls) -> dict[str, Any]:
         # Annotations are texts (`from __future__`), and class variables have some too.
-        types = typing.get_type_hints(cls)
+        types = typing.get_type_hints(cls, include_extras=True)
         return {f.name: types[f.name] for f in fields(cls)}
 
     def bring_to_types(self) -> None:
@@ -144,12 +149,14 @@ class Section:
 
 
 def required_keys(mapping: Any) -> frozenset[str]:
-    """Returns the keys that a `TypedDict` cannot do without."""
+    """Returns the keys that a mapping's type cannot do without; none of a `dict`."""
+    if not typing.is_typeddict(mapping):
+        return frozenset()
     # Its own `__required_keys__` does not see `Required` in an annotation that is a
     # text, as `from __future__ import annotations` makes all of them.
     hints = typing.get_type_hints(mapping, include_extras=True)
     return frozenset(
-        key for key, hint in hints.items() if typing.get_origin(hint) is typing.Required
+        key for key, hint in hints.items() if typing.get_origin(hint) is Required
     )
 
 
@@ -186,11 +193,30 @@ def _string(value: Any, where: str) -> str:
     return checked_text(value, where, ConfigError)
 
 
+def _name(value: Any, where: str) -> str:
+    # YAML reads a column called `on` or `no` as a flag, whose spelling is lost.
+    if isinstance(value, bool):
+        checked_text(value, where, ConfigError)
+    name = _string(value, where)
+    # No file has such a column: it would be missed where the rows are read, hours on.
+    if not name.strip():
+        raise ConfigError(
+            f"{where} is blank ({name!r}), expected the name of a column or a group."
+        )
+    return name
+
+
+def _name_or_none(value: Any, where: str) -> str:
+    return value if value == "" else _name(value, where)
+
+
 _SCALARS: dict[Any, Callable[[Any, str], Any]] = {
     int: _whole,
     float: _real,
     bool: _flag,
     str: _string,
+    Name: _name,
+    NameOrNone: _name_or_none,
     int | Literal["auto"]: lambda v, where: v if v == "auto" else _whole(v, where),
     float | Literal["auto"]: lambda v, where: v if v == "auto" else _real(v, where),
 }
@@ -201,6 +227,8 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
     if hint in _SCALARS:
         return _SCALARS[hint](value, where)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Required:
+        return _coerce(value, args[0], where)
     if origin is Literal:
         if value not in args:
             raise ConfigError(f"{where} is {value!r}, {one_of(args, value)}.")
@@ -211,18 +239,32 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return tuple(
             _coerce(item, args[0], f"{where}[{i}]") for i, item in enumerate(value)
         )
-    # A mapping is a `dict` of one type, or a `TypedDict` of several.
-    several = typing.is_typeddict(hint)
-    if origin is not dict and not several:
+    if origin is not dict and not typing.is_typeddict(hint):
         raise ConfigError(f"{where} has no rule for {hint}.")
+    return coerce_mapping(value, hint, where)
+
+
+def coerce_mapping(value: Any, hint: Any, where: str) -> dict[str, Any]:
+    """Brings a mapping to its type: a `dict` of one type, a `TypedDict` of several.
+
+    Raises:
+        ConfigError: it is none, lacks a key, or has one or a value of another kind.
+    """
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must be a mapping, found {value!r}.")
-    hints = typing.get_type_hints(hint) if several else dict.fromkeys(value, args[1])
+    named: Any = str
+    if typing.is_typeddict(hint):
+        hints = typing.get_type_hints(hint, include_extras=True)
+    else:
+        named, each = typing.get_args(hint)
+        hints = dict.fromkeys(value, each)
     for key in (key for key in value if key not in hints):
         raise ConfigError(f"Unknown key {key!r} in {where}, {one_of(hints, key)}.")
-    if missing := sorted(required_keys(hint) - set(value)) if several else []:
+    if missing := sorted(required_keys(hint) - set(value)):
         raise ConfigError(f"{where} lacks the key {missing[0]!r}.")
     return {
-        _string(key, f"{where} key"): _coerce(item, hints[key], f"{where}.{key}")
+        _SCALARS[named](key, f"{where} key"): _coerce(
+            item, hints[key], f"{where}.{key}"
+        )
         for key, item in value.items()
     }

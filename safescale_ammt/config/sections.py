@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Required, TypedDict
 
 from safescale_ammt.config.kubernetes_names import is_label
 from safescale_ammt.config.roles import require_role
-from safescale_ammt.config.section import Section
+from safescale_ammt.config.section import Name, NameOrNone, Section
 from safescale_ammt.config.window import Window
 from safescale_ammt.errors import ConfigError, one_of
 from safescale_ammt.files.canonical import is_digest
@@ -56,7 +56,7 @@ _OF_TABLES = (
 class Merge(TypedDict, total=False):
     """One declared merge: values of a column that are one group."""
 
-    column: Required[str]
+    column: Required[Name]
     """Sensitive column, earlier merge, or the label, whose values are merged."""
     values: Required[dict[str, str]]
     """Old value -> the group that it belongs to; of the label {} = each class."""
@@ -84,7 +84,7 @@ class DataConfig(Section):
     """Labels of images: array of an NPZ, file beside an IDX, table of a folder."""
     channels: Literal["last", "first"] = "last"
     """Where an array of images with four dimensions has its channels."""
-    label: str = ""
+    label: NameOrNone = ""
     """Column to predict."""
     positive: str = ""
     """The positive outcome's class, in any spelling (True, 1.0); "" = last sorted."""
@@ -92,31 +92,31 @@ class DataConfig(Section):
     """Spellings of classes to merge, such as {"yes.": "yes"}."""
     label_other: str = ""
     """Class of every label that `label_map` does not name; "" = a class of its own."""
-    sensitive: tuple[str, ...] = ()
+    sensitive: tuple[Name, ...] = ()
     """Columns kept for auditing; out of the model unless `sensitive_in_model`."""
     sensitive_in_model: bool = False
     """Whether sensitive columns are model inputs too."""
-    merges: dict[str, Merge] = field(default_factory=dict)
+    merges: dict[Name, Merge] = field(default_factory=dict)
     """Groups by merged values: name -> {column, values: {old: new}, other}."""
-    crosses: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    crosses: dict[Name, tuple[Name, ...]] = field(default_factory=dict)
     """Groups by crossed columns: name -> list of sensitive columns or merges."""
-    drop: tuple[str, ...] = ()
+    drop: tuple[Name, ...] = ()
     """Columns that are neither inputs nor audited."""
-    ids: tuple[str, ...] = ()
+    ids: tuple[Name, ...] = ()
     """Columns that say which row it is: no inputs, and kept beside a prediction."""
-    numeric: tuple[str, ...] = ()
+    numeric: tuple[Name, ...] = ()
     """Columns declared numeric; a value that is no number is then an error."""
-    categorical: tuple[str, ...] = ()
+    categorical: tuple[Name, ...] = ()
     """Columns declared categorical, whatever they hold: names and ids too."""
-    numbers: dict[str, Literal[".", ","]] = field(default_factory=dict)
+    numbers: dict[Name, Literal[".", ","]] = field(default_factory=dict)
     """Columns of numbers written as text: name -> decimal sign, found out if clear."""
-    dates: dict[str, Literal["ymd", "dmy", "mdy"]] = field(default_factory=dict)
+    dates: dict[Name, Literal["ymd", "dmy", "mdy"]] = field(default_factory=dict)
     """Columns of dates: name -> order of day, month and year, found out if clear."""
-    entity: str = ""
+    entity: NameOrNone = ""
     """Column that says who a row is about; one row of each is judged; "" = none."""
     drop_duplicates: bool = False
     """Whether equal raw rows are copies of one record, of which the first is kept."""
-    columns: tuple[str, ...] = ()
+    columns: tuple[Name, ...] = ()
     """Column names of a file without a header; () = the file has one."""
     missing: tuple[str, ...] = ("", "?", "NA", "N/A", "NaN", "nan", "null", "None")
     """Spellings of a missing value; -999 is -999.0 in a column of numbers too."""
@@ -132,13 +132,13 @@ class DataConfig(Section):
     """Encoding of a CSV file, such as cp1252; "" = UTF-8, or what a mark says."""
     unlabelled: Literal["refuse", "drop"] = "refuse"
     """What happens to rows without a label: an error, or left out and counted."""
-    allow_leak: tuple[str, ...] = ()
+    allow_leak: tuple[Name, ...] = ()
     """Inputs that may tell the label by themselves; any other one stops the run."""
-    trusted_label: str = ""
+    trusted_label: NameOrNone = ""
     """Column of labels known to be right, in rows drawn by chance; "" = none."""
-    population: dict[str, dict[str, float]] = field(default_factory=dict)
+    population: dict[Name, dict[str, float]] = field(default_factory=dict)
     """A group's values and their shares of those whom the rows are about, by name."""
-    repeats: dict[str, str] = field(default_factory=dict)
+    repeats: dict[Name, Name] = field(default_factory=dict)
     """Inputs measured twice in some rows: name -> column of the second measurement."""
     splits: dict[str, float] = field(default_factory=_default_splits)
     """Fractions of the development rows; add `sealed` without a sealed_source."""
@@ -640,7 +640,7 @@ class TrainingConfig(Section):
     execution: Literal["loop", "auto", "stacked"] = "loop"
     """Modules: one after another, stacked in one program, or what a probe finds faster
     (the choice is logged: bits depend on it)."""
-    sensitive: tuple[str, ...] = ()
+    sensitive: tuple[Name, ...] = ()
     """Modules: names of the groups that a dataset's third tensor holds, in order."""
     threads: int = 1
     """CPU threads; part of the config because sums depend on it."""

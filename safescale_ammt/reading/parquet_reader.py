@@ -113,7 +113,8 @@ class ParquetReader:
                 f"{origin} is not a whole Parquet file ({size} bytes)."
             ) from None
         check_schema(schema, origin)
-        self.names: list[str] = list(schema.names)
+        # A blank name is none: nobody could say which column is meant.
+        self.names: list[str] = [name if name.strip() else "" for name in schema.names]
         self.places = [*range(len(self.names))]
         self._longest = dict.fromkeys(self.places, 0)
         self._outside = dict.fromkeys(self.places, 0)

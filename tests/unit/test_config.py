@@ -312,6 +312,64 @@ def test_an_impossible_data_value_is_one_clear_sentence(
     assert says in refused(DataConfig, raw)
 
 
+NAMED: tuple[tuple[str, Any], ...] = (
+    ("label", "{}"),
+    ("entity", "{}"),
+    ("trusted_label", "{}"),
+    *((key, ["age", "{}"]) for key in ("sensitive", "drop", "ids", "columns")),
+    *((key, ["age", "{}"]) for key in ("numeric", "categorical", "allow_leak")),
+    ("numbers", {"{}": "."}),
+    ("dates", {"{}": "ymd"}),
+    ("repeats", {"{}": "age"}),
+    ("repeats", {"age": "{}"}),
+    ("population", {"{}": {"a": 0.5, "b": 0.5}}),
+    ("merges", {"{}": {"column": "age", "values": {"a": "b"}}}),
+    ("merges", {"band": {"column": "{}", "values": {"a": "b"}}}),
+    ("crosses", {"{}": ["age", "sex"]}),
+    ("crosses", {"both": ["age", "{}"]}),
+)
+"""Every place of the data section where a column or a group is named."""
+
+
+def with_name(form: Any, name: Any) -> Any:
+    """Returns a value with a name in place of `{}`."""
+    if isinstance(form, dict):
+        return {with_name(k, name): with_name(v, name) for k, v in form.items()}
+    if isinstance(form, list):
+        return [with_name(item, name) for item in form]
+    return name if form == "{}" else form
+
+
+@pytest.mark.parametrize(("key", "form"), NAMED)
+@pytest.mark.parametrize("name", ["", " ", "\t \n", "\u3000", 1.5, None, True])
+def test_a_name_that_no_column_can_have_is_refused_where_the_section_is_read(
+    key: str, form: Any, name: Any
+) -> None:
+    if form == "{}" and name == "":
+        assert getattr(DataConfig.from_params({key: name}), key) == ""
+        return
+    sentence = refused(DataConfig, {key: with_name(form, name)})
+    assert sentence.startswith(f"data.{key}")
+    assert "is blank" in sentence if isinstance(name, str) else "be text" in sentence
+
+
+def test_every_list_and_mapping_of_the_data_names_columns_or_says_otherwise() -> None:
+    # Values, classes, spellings and splits: "" is one of them.
+    others = {"label_map", "missing", "splits"}
+    kept = {
+        key
+        for key, value in DataConfig().to_params().items()
+        if isinstance(value, list | dict)
+    }
+    assert kept - others == {key for key, form in NAMED if form != "{}"}
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_groups_of_a_users_dataset_have_names(name: str) -> None:
+    sentence = refused(TrainingConfig, {"sensitive": ["sex", name]})
+    assert "training.sensitive[1] is blank" in sentence
+
+
 def test_sealed_rows_come_from_a_fraction_or_from_an_official_file() -> None:
     sixths = dict.fromkeys((*SPLITS, "sealed"), 1 / 6)
     assert DataConfig.from_params({**TABLE, "splits": sixths}).splits == sixths

@@ -292,6 +292,15 @@ def test_the_index_of_a_parquet_frame_is_left_out(tmp_path: Path) -> None:
     assert table((tmp_path / "t.parquet").read_bytes()) == TABLE
 
 
+@pytest.mark.parametrize("name", ["", " ", "\u3000"])
+def test_a_blank_name_of_parquet_is_none_either(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "t.parquet"
+    pq.write_table(pa.table({**TABLE, name: ["", ""]}), place)
+    assert table(place.read_bytes()) == TABLE
+    pq.write_table(pa.table({**TABLE, name: ["x", "y"]}), place)
+    assert "has no name of its own" in refused(place.read_bytes())
+
+
 def test_nameless_empty_columns_are_left_out() -> None:
     assert table(b"a,b,,\n1,2,,\n3,4,,\n") == {"a": ["1", "3"], "b": ["2", "4"]}
     assert table(b"a\tb\t\n1\t2\t\n") == {"a": ["1"], "b": ["2"]}
