@@ -21,29 +21,33 @@ _KEEP_BYTES = 1 << 28
 
 
 @contextmanager
-def settled(threads: int, device: torch.device = CPU) -> Iterator[None]:
+def settled(
+    threads: int, device: torch.device = CPU, *, warns: bool = False
+) -> Iterator[None]:
     """Runs the body with so many threads and deterministic algorithms only.
 
     Sums depend on how threads split them, so the number of threads is part of
-    the config. The settings before are restored at the end.
+    the config. The settings before are restored at the end, however it comes.
 
     Args:
         threads: of the processor.
         device: that is computed on. Where it is no processor, or whoever calls has said
             so before, what has no deterministic form is a warning of torch's.
+        warns: says so.
     """
     before = torch.get_num_threads()
     mode = torch.get_deterministic_debug_mode()
-    torch.set_num_threads(threads)
-    # Unlike `use_deterministic_algorithms` this does not import the compiler,
-    # which costs two CPU seconds.
-    warns = mode == 1 or device.type != "cpu"
-    torch.set_deterministic_debug_mode("warn" if warns else "error")
-    # In this mode torch fills all new memory with NaN, each result of each product too:
-    # that is for who reads what nobody wrote, and takes a tenth of a training step.
     fills: bool = getattr(deterministic, _FILL)
-    setattr(deterministic, _FILL, False)
+    warns = warns or mode == 1 or device.type != "cpu"
     try:
+        torch.set_num_threads(threads)
+        # Unlike `use_deterministic_algorithms` this does not import the compiler,
+        # which costs two CPU seconds.
+        torch.set_deterministic_debug_mode("warn" if warns else "error")
+        # In this mode torch fills all new memory with NaN, each result of each product
+        # too: that is for who reads what nobody wrote, and takes a tenth of a training
+        # step.
+        setattr(deterministic, _FILL, False)
         yield
     finally:
         setattr(deterministic, _FILL, fills)

@@ -13,7 +13,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -186,14 +187,7 @@ class SAFESCALEAMMTTrainer:
         start = time.perf_counter()
         modules = require_modules(initial_model, self.config, self._codistillation)
         home = next(modules[0].parameters(), torch.zeros(0)).device
-        cpu = torch.device("cpu")
-        with (
-            _TURN,
-            settled(self.config.threads),
-            own_randomness(cpu) as seed,
-            torch.inference_mode(mode=False),
-            torch.enable_grad(),
-        ):
+        with own_turn(self.config) as seed:
             # What rows or a module draw while they are only asked.
             seed(derived_seed(self.config.seed, "asked"))
             given = read_both(
@@ -244,7 +238,7 @@ class SAFESCALEAMMTTrainer:
         safety_constraints: Any,
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> ModuleRun:
-        """Finds device, task and promises; trains nothing.
+        """Finds device, task and promises; trains nothing, and leaves torch as it is.
 
         Args:
             modules: the user's.
@@ -270,49 +264,66 @@ class SAFESCALEAMMTTrainer:
             if event["event"] in _TOLD:
                 _LOG.warning("%s", event["reason"])
 
-        kind, device, reason = find_device(self.config.device, self._present)
-        if reason:
-            log({"event": "device", "reason": reason})
-        for module in modules:
-            check_device(module, device, self.config.device)
-        # Some layers have no form that is, which is a warning of torch's and no error.
-        torch.set_deterministic_debug_mode("warn")
-        columns = all_answered(modules, given, device)
-        task = find_task(*given, columns, self._task)
-        groups = tuple(task.groups)
-        numbers = task.predicts_numbers
-        first = torch.zeros(1, dtype=torch.long)
-        hard = "" if attackable(given[0].inputs(first)) else UNATTACKABLE
-        promises = Promises.read(
-            safety_constraints, groups, numbers=numbers, unattackable=hard
-        )
-        threats = [] if hard or numbers else [promises.threat]
-        threats += promises.constitution.threats
-        wide = out_of_range(given[1], [t for t in threats if t is not None])
-        for reason in (*promises.left_out, *wide):
-            log({"event": "left_out", "reason": reason})
-        config = lengthened(self.config, len(given[0]))
-        task = with_splits(task, *given, config, promises.constitution)
-        precision = AdaptivePrecisionEngine(
-            memory_threshold=config.memory_threshold,
-            gradient_stability_threshold=config.gradient_stability_threshold,
-            switching=config.precision_switching_enabled,
-            mixed=config.mixed_precision,
-            device=device,
-            group=group,
-            log=log,
-        )
-        nets = ModuleNets(
-            modules,
-            task,
-            device=device,
-            precision=precision,
-            loss=self._loss,
-            own_roles=self._roles,
-            log=log,
-            codistillation=self._codistillation,
-        )
-        return ModuleRun(nets, task, promises, config, kind, events, log, group)
+        with own_turn(self.config):
+            kind, device, reason = find_device(self.config.device, self._present)
+            if reason:
+                log({"event": "device", "reason": reason})
+            for module in modules:
+                check_device(module, device, self.config.device)
+            columns = all_answered(modules, given, device)
+            task = find_task(*given, columns, self._task)
+            groups = tuple(task.groups)
+            numbers = task.predicts_numbers
+            first = torch.zeros(1, dtype=torch.long)
+            hard = "" if attackable(given[0].inputs(first)) else UNATTACKABLE
+            promises = Promises.read(
+                safety_constraints, groups, numbers=numbers, unattackable=hard
+            )
+            threats = [] if hard or numbers else [promises.threat]
+            threats += promises.constitution.threats
+            wide = out_of_range(given[1], [t for t in threats if t is not None])
+            for reason in (*promises.left_out, *wide):
+                log({"event": "left_out", "reason": reason})
+            config = lengthened(self.config, len(given[0]))
+            task = with_splits(task, *given, config, promises.constitution)
+            precision = AdaptivePrecisionEngine(
+                memory_threshold=config.memory_threshold,
+                gradient_stability_threshold=config.gradient_stability_threshold,
+                switching=config.precision_switching_enabled,
+                mixed=config.mixed_precision,
+                device=device,
+                group=group,
+                log=log,
+            )
+            nets = ModuleNets(
+                modules,
+                task,
+                device=device,
+                precision=precision,
+                loss=self._loss,
+                own_roles=self._roles,
+                log=log,
+                codistillation=self._codistillation,
+            )
+            return ModuleRun(nets, task, promises, config, kind, events, log, group)
+
+
+@contextmanager
+def own_turn(config: TrainingConfig) -> Iterator[Callable[[int], None]]:
+    """Gives threads, generators and modes of torch to the body; all is put back after.
+
+    Yields:
+        What seeds the generators.
+    """
+    with (
+        _TURN,
+        # Some layers have no deterministic form: a warning of torch's and no error.
+        settled(config.threads, warns=True),
+        own_randomness(torch.device("cpu")) as seed,
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+    ):
+        yield seed
 
 
 def read_both(
