@@ -35,6 +35,7 @@ from safescale_ammt.data.group_excess import (
     excess_rates,
     tables_of,
 )
+from safescale_ammt.data.moments import within_one
 from safescale_ammt.data.references import References
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.shown import FEWEST
@@ -149,6 +150,8 @@ class Repeats:
         if pa.types.is_timestamp(one.type):
             one, two = one.cast(pa.int64()), two.cast(pa.int64())
         x, y = (np.asarray(column, np.float64) for column in (one, two))
+        # The error is a share of the variance: in which unit does not matter.
+        (x, y), _ = within_one([x, y])
         apart = np.abs(x - y)
         spread = float(np.concatenate([x, y]).var())
         strata = binned(pa.chunked_array([(x + y) / 2]), MOST_STRATA)

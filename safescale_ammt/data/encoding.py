@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from safescale_ammt.data.feature_codes import Floats, date_parts
+from safescale_ammt.data.moments import mean_and_spread
 from safescale_ammt.data.schema import (
     CategoricalFeature,
     DateFeature,
@@ -75,12 +76,13 @@ def learn_numeric(
         end = start + counts[commonest]
         spread = np.concatenate([present[: start + 1], present[end:]])
     edges = np.unique(sorted_quantiles(spread, np.linspace(0, 1, bins)))
+    mean, deviation = mean_and_spread(present)
     return NumericFeature(
         name=name,
         has_missing=len(present) < rows,
         median=float(present[(len(present) - 1) // 2 : len(present) // 2 + 1].mean()),
-        mean=float(present.mean()),
-        std=float(present.std()) or 1.0,
+        mean=mean,
+        std=deviation or 1.0,
         # One edge makes no piece: a constant column has its indicators alone.
         edges=tuple(edges.tolist()) if len(edges) > 1 else (),
         spikes=tuple(spikes.tolist()),
