@@ -25,6 +25,11 @@ from safescale_ammt.reporting.people import SINGLE_PARTY
 
 GIVEN = "the digest that was given (--digest)"
 _ASKED = "That model and twin answer so: they were not asked again (--data asks them)."
+_UNASKED = (
+    "That model and twin answer so: the evidence to compare their answers with is the "
+    "auditor's (gate.feedback: bit), so they were not asked; with the auditor's key of "
+    "the store of data --data asks them."
+)
 _BYTES = "What the {} says: its bytes were checked, nothing of it was derived again."
 _NO_RELEASE = {
     f"{REHEARSAL} {ledger}": "Its decision, which binds nobody: it is a rehearsal, on "
@@ -47,6 +52,7 @@ class Verification:
         anchor: who vouches for the digest, "" if nobody does.
         checks: what holds, one sentence each.
         not_evidence: what is in it and was not shown, one sentence each.
+        rescored: whether its model has answered the sealed rows again.
     """
 
     kind: str
@@ -55,6 +61,7 @@ class Verification:
     anchor: str
     checks: tuple[str, ...]
     not_evidence: tuple[str, ...]
+    rescored: bool = False
 
     @property
     def subject(self) -> str:
@@ -176,20 +183,30 @@ def of_bundle(
         checks.append(f"It is the bundle that the record of {meant.title} names.")
     checks += signed_by(meant.version)
     told.append(unsigned(meant.version))
+    rescored = False
     if sealed:
-        from safescale_ammt.releasing.rescoring import rescore
+        from safescale_ammt.releasing.rescoring import judged_rows, rescore
 
-        if not isinstance(verified.verdict, Verdict):
-            raise InputError(
-                "--data compares with the evidence in a bundle, and of this one the "
-                "auditor has it (gate.feedback: bit)."
-            )
-        checks += rescore(meant.folder, verified.verdict, sealed)
+        # Of one bit the auditor has the evidence; who has his key compares with that.
+        whole = view.folder if view else None
+        verdict = Verdict.load(whole) if whole else verified.verdict
+        if rescored := isinstance(verdict, Verdict):
+            checks += rescore(meant.folder, verdict, sealed, judged=whole)
+        else:
+            named = judged_rows(meant.folder, verdict.holdout, sealed).identity
+            checks.append(f"Holdout {named} is the one that the answer names.")
+            told.append(_UNASKED)
     else:
         told.append(_ASKED)
     decision = verified.verdict.decision
     return Verification(
-        "bundle", verified.digest, decision, anchor, tuple(checks), tuple(told)
+        "bundle",
+        verified.digest,
+        decision,
+        anchor,
+        tuple(checks),
+        tuple(told),
+        rescored,
     )
 
 

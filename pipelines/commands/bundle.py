@@ -40,7 +40,8 @@ def places_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exits with 3 also if nobody vouches for the digest.",
+    help="Exits with 3 also if nobody vouches for the digest, or if --data had no "
+    "evidence to compare with.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @places_options
@@ -61,8 +62,8 @@ def verify(
     id) it is the bundle that it registered, else its verdict. What nobody vouches for,
     by the registry's events or by --digest, is whole, but by whom is not shown. What
     was not derived again is named as no evidence. With --data the sealed rows are
-    answered again. Under gate.feedback: bit the figures are derived again for who has
-    the auditor's key of the store of data.
+    answered again. Under gate.feedback: bit the figures are derived again, and the rows
+    answered, for who has the auditor's key of the store of data.
     """
     from pipelines.auditing import auditor_view
     from pipelines.local.resolution import Places, found
@@ -82,6 +83,12 @@ def verify(
             f"{result.subject} is vouched for by nobody, which --strict refuses: give "
             "--digest with a digest that somebody you trust recorded, or name a "
             "version of the registry that holds it."
+        )
+    if strict and sealed and not result.rescored:
+        raise Refusal(
+            f"The model of {result.subject} was not asked again, which --strict "
+            "refuses beside --data: its evidence is the auditor's (gate.feedback: bit), "
+            "whose key of the store of data shows it."
         )
 
 

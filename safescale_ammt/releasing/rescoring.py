@@ -92,13 +92,41 @@ def tolerance(model: Path) -> float:
     return 0.0 if exact else SCORE_TOLERANCE
 
 
-def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
+def judged_rows(bundle: Path, named: str, holdout: Path) -> Holdout:
+    """Opens the sealed rows on which a bundle's model was judged.
+
+    Args:
+        bundle: the bundle's folder.
+        named: identity of the holdout that its verdict or answer names.
+        holdout: the holdout artifact, whole.
+
+    Raises:
+        InputError: this is no holdout artifact.
+        IntegrityError: another holdout, or one of another schema.
+    """
+    sealed = Holdout.load(holdout)
+    if sealed.identity != named:
+        raise IntegrityError(
+            f"The verdict was made on holdout {named}, --data is "
+            f"{sealed.identity}; give the sealed rows that it names."
+        )
+    if sealed.schema.digest != Schema.load(bundle / "model").digest:
+        raise IntegrityError(
+            f"The schema of holdout {sealed.identity} is not that of the model."
+        )
+    return sealed
+
+
+def rescore(
+    bundle: Path, verdict: Verdict, holdout: Path, *, judged: Path | None = None
+) -> tuple[str, ...]:
     """Compares the evidence of a verified bundle with the model's answers.
 
     Args:
         bundle: the bundle's folder.
-        verdict: its verdict.
+        verdict: its verdict, or the one behind its answer.
         holdout: the holdout artifact that the verdict names, whole.
+        judged: the verdict artifact, where that is the auditor's; None = the bundle's.
 
     Returns:
         What holds, one sentence each.
@@ -108,18 +136,9 @@ def rescore(bundle: Path, verdict: Verdict, holdout: Path) -> tuple[str, ...]:
         IntegrityError: another holdout, or every way in which the evidence departs,
             with the number of rows and nothing of any row.
     """
-    sealed = Holdout.load(holdout)
-    if sealed.identity != verdict.holdout:
-        raise IntegrityError(
-            f"The verdict was made on holdout {verdict.holdout}, --data is "
-            f"{sealed.identity}; give the sealed rows that it names."
-        )
-    if sealed.schema.digest != Schema.load(bundle / "model").digest:
-        raise IntegrityError(
-            f"The schema of holdout {sealed.identity} is not that of the model."
-        )
+    sealed = judged_rows(bundle, verdict.holdout, holdout)
     constitution = bundle / "verdict" / "constitution.json"
-    stated, keys = evidence_of(bundle / "verdict", verdict)
+    stated, keys = evidence_of(judged or bundle / "verdict", verdict)
     # Before the rows are answered: both sides' hashes are held without the answers.
     orders, faults = orders_of(keys, sealed.stored.hashes())
     del keys

@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
 from trained_world import World, build
 
+from pipelines.auditing import AuditorView, auditor_view
+from pipelines.cli import run_command
+from pipelines.local.resolution import Found
+from pipelines.verification import checked
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.data.holdout import StoredRows
 from safescale_ammt.data.unseen import UnseenTally
@@ -378,6 +383,58 @@ def test_the_bundle_of_a_pass_holds_no_figure_and_is_checked_to_its_last_word(
         with pytest.raises(IntegrityError, match="was changed"):
             verify_bundle(tmp_path / "b")
         (tmp_path / "b" / name).write_text(text)
+
+
+def passed(world: World, folder: Path, ask: Ask = answered) -> Found:
+    """Judges and registers a model, and returns its bundle."""
+    environ = place(world, folder)
+    judge(world, folder / "v", environ, ask=ask)
+    register(world, folder, environ)
+    registry = Registry(store_of(environ), "loans")
+    registry.get_bundle(registry.versions()[0], folder / "b")
+    return Found(folder / "b", "the bundle", store=environ["SAFESCALE_STORE"])
+
+
+def test_the_auditor_lets_the_model_behind_a_bit_answer_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meant = passed(world, tmp_path)
+    assert meant.store is not None
+    monkeypatch.setenv("SAFESCALE_STORE", meant.store)
+    with preparing.whole(world.inputs[1], "holdout") as sealed:
+        with auditor_view(meant) as view:
+            found = checked(meant, "", sealed, view)
+        # Without the key one sentence says what is not shown; the rows are compared.
+        for why in ("", "the key does not open it."):
+            blind = checked(meant, "", sealed, AuditorView(None, why=why))
+            assert not blind.rescored
+            assert "is the one that the answer names." in blind.checks[-1]
+            assert blind.not_evidence[-1].startswith("That model and twin answer so: ")
+    assert found.rescored
+    assert "the answers of the evidence, scores to the last bit." in found.checks[-1]
+    assert not [said for said in found.not_evidence if "--data" in said]
+    command = ["verify", str(meant.folder), "--data", str(world.inputs[1]), "--strict"]
+    command += ["--digest", found.digest]
+    assert run_command(command) == 0
+    # As for a key that opens the sealed rows and not the auditor's part.
+    shutil.rmtree(tmp_path / "store" / "auditor")
+    assert run_command(command) == 3
+
+
+def test_evidence_behind_a_bit_that_the_model_does_not_give_is_found_by_the_auditor(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A judge that writes down other answers than the model's, in all else by the rules.
+    meant = passed(world, tmp_path, wrong(0.002))
+    assert meant.store is not None
+    monkeypatch.setenv("SAFESCALE_STORE", meant.store)
+    departs = r"prediction of the model differs in \d+ rows"
+    with (
+        auditor_view(meant) as view,
+        preparing.whole(world.inputs[1], "holdout") as sealed,
+        pytest.raises(IntegrityError, match=departs),
+    ):
+        checked(meant, "", sealed, view)
 
 
 def test_a_step_of_the_promote_pipeline_finds_a_champion_of_one_bit(
