@@ -87,8 +87,8 @@ def verify(
     if strict and sealed and not result.rescored:
         raise Refusal(
             f"The model of {result.subject} was not asked again, which --strict "
-            "refuses beside --data: its evidence is the auditor's (gate.feedback: bit), "
-            "whose key of the store of data shows it."
+            "refuses beside --data: its evidence is the auditor's, whose key of the "
+            "store of data shows it (gate.feedback: bit)."
         )
 
 

@@ -18,7 +18,7 @@ from safescale_ammt.errors import InputError
 if TYPE_CHECKING:
     from safescale_ammt.store.base import Store
 
-_HEAD = ("kind", "digest", "bytes", "written", "versions")
+_HEAD = ("kind", "digest", "bytes", "written", "versions", "told")
 
 
 @click.group()
@@ -88,16 +88,35 @@ def sealed(
 
     All of them, or those with a DIGEST, of a holdout or a verdict. Rows that are gone
     are written again by a run without cache; evidence of a registered version is in its
-    bundle too.
+    bundle too. Of rows of which one bit was told (gate.feedback: bit) it says how
+    often, and how many planned uses are left. The verdict behind an answer is listed
+    too, and never removed: nothing else bears the answer out.
     """
     from pipelines.local.store import opened_store
+    from safescale_ammt.errors import StoreInputError
     from safescale_ammt.execution import utc_now
+    from safescale_ammt.store.auditor import kept_answers
     from safescale_ammt.store.protected import all_kept
 
     if remove and not digests and older_than is None:
         raise click.UsageError("--remove needs DIGEST or --older-than DAYS.")
     with opened_store(store, reads_only=not remove) as opened:
         every, named = all_kept(opened), named_by_versions(opened)
+        told = told_of_rows(opened)
+        try:
+            answers = kept_answers(opened)
+        except StoreInputError as error:
+            # A key of before there were answers opens all else.
+            answers = []
+            say(f"Verdicts behind answers are not listed: {error}", err=True)
+        if remove:
+            for digest in {kept.digest for kept in answers} & set(digests):
+                raise InputError(
+                    f"{digest} is an answer, and what lies behind it is the only "
+                    "evidence for it; nothing of ours removes it."
+                )
+        else:
+            every += answers
         for digest in set(digests) - {kept.digest for kept in every}:
             raise InputError(f"{opened.uri} keeps nothing of {digest}.")
         chosen = [kept for kept in every if not digests or kept.digest in digests]
@@ -117,6 +136,7 @@ def sealed(
             "bytes": kept.size,
             "written": kept.written.isoformat(timespec="seconds"),
             "versions": named[kept.digest],
+            "told": told.get(kept.digest, {}),
             "removed": remove,
         }
         for kept in chosen
@@ -136,8 +156,31 @@ def row_of(kept: dict[str, Any]) -> tuple[str, ...]:
         **kept,
         "bytes": f"{kept['bytes']:,}",
         "versions": ", ".join(kept["versions"]) or ABSENT,
+        "told": "{bits} of {planned} bits, {left} left".format_map(kept["told"])
+        if kept["told"]
+        else ABSENT,
     }
     return tuple(spelled[name] for name in _HEAD)
+
+
+def told_of_rows(store: Store) -> dict[str, dict[str, int]]:
+    """Returns what was told of holdouts by one bit each, by their digest.
+
+    Each has `bits`, uses that were answered, `planned` ones, and those `left`: models
+    that can still be judged with a guarantee.
+    """
+    from safescale_ammt.releasing import ledger
+
+    found: dict[str, dict[str, int]] = {}
+    every = ledger.uses(store)
+    for use in (use for use in every if use.answers):
+        same = [u for u in every if u.holdout == use.holdout]
+        found[use.holdout] = {
+            "bits": sum(bool(u.answers) for u in same),
+            "planned": min(u.planned for u in same),
+            "left": ledger.left(store, use),
+        }
+    return found
 
 
 def named_by_versions(store: Store) -> dict[str, list[str]]:

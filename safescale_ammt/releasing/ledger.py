@@ -46,6 +46,7 @@ from safescale_ammt.releasing.key_sets import Hashes, KeySets
 from safescale_ammt.releasing.same_rows import repeated, uses_of
 from safescale_ammt.releasing.sealed_uses import (
     ANSWERED,
+    HOLDS,
     OPENED,
     RESERVED,
     Answered,
@@ -286,6 +287,25 @@ def recount(store: Store, use: Use, planned: int) -> None:
                 f"Event {use.event} of {store.uri}/{BOOK} states {name} {stated!r}, "
                 f"{expected!r} follows from the constitution and the events before it."
             )
+
+
+def left(store: Store, use: Use) -> int:
+    """Returns how many more, different models can be judged with a guarantee.
+
+    Args:
+        store: of data and ledger.
+        use: of the rows that are asked about.
+
+    Raises:
+        IntegrityError: the ledger was tampered with.
+    """
+    past = [*_old_research(store), *uses(store)]
+    sharing = [
+        *uses_of(KeySets(store, (BOOK, OLD_RESEARCH)), past, use.sets, use.parts)
+    ]
+    planned = min([use.planned, *(other.planned for other in sharing)])
+    facts = counted(sharing, planned)
+    return planned - facts["number"] + 1 if facts["guarantee"] == HOLDS else 0
 
 
 def _old_research(store: Store) -> list[Use]:

@@ -22,13 +22,14 @@ from typing import BinaryIO
 
 from safescale_ammt.errors import InputError, PreconditionFailed
 from safescale_ammt.files.artifacts import MANIFEST, Manifest, verify
-from safescale_ammt.files.canonical import json_file
-from safescale_ammt.store.base import Store
-from safescale_ammt.store.protected import private_scratch, told_what_for
+from safescale_ammt.files.canonical import is_digest, json_file
+from safescale_ammt.store.base import ObjectInfo, Store
+from safescale_ammt.store.protected import Kept, private_scratch, told_what_for
 
 AUDITOR = "auditor/"
 """Beginning of the keys that judge, gate and the auditor open, and nobody else."""
-_KEY = f"{AUDITOR}key"
+KEY = f"{AUDITOR}key"
+"""Where the key of commitments lies."""
 _BYTES = 32
 NEED = (
     f"figures of sealed rows lie below {AUDITOR} where gate.feedback is bit, which the "
@@ -47,11 +48,11 @@ def committed(store: Store, digest: str) -> str:
         StorageError: the store fails, or keeps no conditional writes.
     """
     with told_what_for(NEED):
-        if not store.exists(_KEY):
+        if not store.exists(KEY):
             # Of two judges at once one wins, and both read the winner's.
             with suppress(PreconditionFailed):
-                store.put(_KEY, secrets.token_bytes(_BYTES), if_absent=True)
-        key = store.get(_KEY, _BYTES)
+                store.put(KEY, secrets.token_bytes(_BYTES), if_absent=True)
+        key = store.get(KEY, _BYTES)
     return f"sha256:{hmac.new(key, digest.encode(), 'sha256').hexdigest()}"
 
 
@@ -111,6 +112,23 @@ def kept_for_auditor(
             store.download_folder(place, scratch / "verdict")
         verify(scratch / "verdict", "verdict")
         yield scratch / "verdict"
+
+
+def kept_answers(store: Store) -> list[Kept]:
+    """Lists the verdicts behind answers, the oldest first.
+
+    Raises:
+        StoreInputError: the store's key does not open `AUDITOR`.
+        StorageError: the store fails.
+    """
+    found: dict[str, list[ObjectInfo]] = {}
+    with told_what_for(NEED):
+        for info in store.list(AUDITOR):
+            name = info.key.removeprefix(AUDITOR).partition("/")[0]
+            if is_digest(f"sha256:{name}"):
+                found.setdefault(f"sha256:{name}", []).append(info)
+    every = [Kept.of("answer", digest, infos) for digest, infos in found.items()]
+    return sorted(every, key=lambda kept: (kept.written, kept.keys))
 
 
 def place_of(answer: str) -> str:

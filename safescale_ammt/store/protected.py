@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -225,10 +225,10 @@ def told_what_for(need: str = _NEED) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Kept:
-    """The rows of one artifact in the store.
+    """The rows of one artifact in the store, or all of a verdict behind an answer.
 
     Attributes:
-        kind: of the artifact, `holdout` or `verdict`.
+        kind: of the artifact, `holdout` or `verdict`; `answer` of one bit.
         digest: its identity.
         size: bytes of all its files.
         written: when the last of them was, UTC.
@@ -240,6 +240,17 @@ class Kept:
     size: int
     written: datetime
     keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, kind: str, digest: str, infos: Sequence[ObjectInfo]) -> Kept:
+        """Adds up what an artifact has in the store."""
+        return cls(
+            kind,
+            digest,
+            sum(info.size for info in infos),
+            max(info.modified for info in infos),
+            tuple(sorted(info.key for info in infos)),
+        )
 
 
 def all_kept(store: Store) -> list[Kept]:
@@ -255,14 +266,5 @@ def all_kept(store: Store) -> list[Kept]:
             hexdigits, _, name = rest.partition("/")
             if name in APART.get(kind, ()) and is_digest(f"sha256:{hexdigits}"):
                 found.setdefault((kind, f"sha256:{hexdigits}"), []).append(info)
-    every = [
-        Kept(
-            kind,
-            digest,
-            sum(info.size for info in infos),
-            max(info.modified for info in infos),
-            tuple(sorted(info.key for info in infos)),
-        )
-        for (kind, digest), infos in found.items()
-    ]
+    every = [Kept.of(kind, digest, infos) for (kind, digest), infos in found.items()]
     return sorted(every, key=lambda kept: (kept.written, kept.keys))

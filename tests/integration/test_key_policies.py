@@ -19,7 +19,9 @@ import pytest
 from sick_store import KEYS, sick_store
 
 from pipelines.cli import run_command
+from pipelines.kubeflow.doctor.checks import Fault, Unknown
 from pipelines.kubeflow.doctor.doctor import PROBES
+from pipelines.kubeflow.doctor.shut import check_shut
 from safescale_ammt.errors import InputError, SafescaleError, StoreInputError
 from safescale_ammt.store.auditor import committed, kept_for_auditor, place_of
 from safescale_ammt.store.base import Store
@@ -77,6 +79,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     identities = json.loads(filled("seaweedfs.json"))["identities"]
     everything = ["Admin", "Read", "Write", "List"]
     identities.append({"name": "admin", "actions": everything})
+    reads = [f"Read:{BUCKET}/auditor/*"]
+    identities.append({"name": "reader", "actions": reads})
     for identity in identities:
         name = identity["name"]
         keys = {"accessKey": name, "secretKey": f"secret-of-{name}"}
@@ -245,6 +249,53 @@ def test_the_doctor_is_content_with_the_key_of_data_and_quotes_the_refused_write
         return
     assert found["state"] == "FAILED"
     assert found["found"].startswith(f"writing s3://{BUCKET}/{PROBES}/")
+
+
+@dataclass
+class Given:
+    """Secrets of a namespace, by the keys that they hold."""
+
+    keys: dict[str, str]
+    store: str = f"s3://{BUCKET}"
+
+    def of_others(self) -> dict[str, dict[str, str]]:
+        return {
+            name: {
+                "AWS_ACCESS_KEY_ID": key,
+                "AWS_SECRET_ACCESS_KEY": key and f"secret-of-{key}",
+            }
+            for name, key in self.keys.items()
+        }
+
+
+def shut(server: Server, **keys: str) -> str:
+    environ = {**server.environ("safescale-store"), "AWS_SESSION_TOKEN": "mine"}
+    named = {name.replace("_", "-"): key for name, key in keys.items()}
+    return check_shut(Given(named), environ)  # type: ignore[arg-type]
+
+
+def test_the_doctor_tries_whether_other_keys_open_what_is_sealed(server):
+    documented = {
+        name.replace("-", "_"): name
+        for name in ("safescale-registry", "safescale-training", "safescale-datasets")
+    }
+    told = shut(server, **documented)
+    assert "safescale-training, safescale-datasets open neither sealed/ nor aud" in told
+    # Each of them by a key that opens too much, one prefix or both.
+    for name, key, opened in (
+        ("safescale_training", "safescale-auditor", "auditor/"),
+        ("safescale_datasets", "admin", "sealed/"),
+        ("safescale_registry", "safescale-store", "sealed/"),
+    ):
+        with pytest.raises(Fault, match=f"{name.replace('_', '-')} opens {opened}"):
+            shut(server, **{**documented, name: key})
+    # A key that may read what it cannot list is one too.
+    committed(server.open("safescale-store"), "sha256:0")
+    with pytest.raises(Fault, match="opens auditor/"):
+        shut(server, safescale_training="reader")
+    assert shut(server, safescale_training="unknown-to-the-store")
+    with pytest.raises(Unknown, match="has a key that could be tried"):
+        shut(server, safescale_training="")
 
 
 def test_a_key_that_may_not_delete_is_no_fault_and_its_probe_is_named(

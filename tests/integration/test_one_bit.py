@@ -421,6 +421,41 @@ def test_the_auditor_lets_the_model_behind_a_bit_answer_again(
     assert run_command(command) == 3
 
 
+def test_data_sealed_tells_what_was_told_of_rows_and_what_is_left(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    environ = place(world, tmp_path)
+    monkeypatch.setenv("SAFESCALE_STORE", environ["SAFESCALE_STORE"])
+
+    def listed(*words: str) -> dict[str, Any]:
+        capsys.readouterr()
+        assert run_command(["data", "sealed", "--json", *words]) == 0
+        return {row["kind"]: row for row in json.loads(capsys.readouterr().out)}
+
+    assert listed()["holdout"]["told"] == {}
+    judge(world, tmp_path / "v", environ, ask=wrong(0.5))
+    found = listed()
+    assert found["holdout"]["told"] == {"bits": 1, "planned": 4, "left": 3}
+    answer = read_manifest(tmp_path / "v").identity
+    assert found["answer"]["digest"] == answer
+    assert found["answer"]["bytes"] > 10_000
+    assert run_command(["data", "sealed"]) == 0
+    assert "1 of 4 bits, 3 left" in capsys.readouterr().out
+    # It stays whatever is asked for.
+    assert listed("--older-than", "0", "--remove").keys() == {"holdout"}
+    assert run_command(["data", "sealed", answer, "--remove"]) == 2
+    assert "nothing of ours removes it" in capsys.readouterr().err
+    assert listed().keys() == {"answer"}
+    # A pass ends the planned uses.
+    world.kept_in(store_of(environ))
+    model = world.train("another", 5).name
+    judge(world, tmp_path / "w", environ, model=model)
+    assert listed()["holdout"]["told"] == {"bits": 2, "planned": 4, "left": 0}
+
+
 def test_evidence_behind_a_bit_that_the_model_does_not_give_is_found_by_the_auditor(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

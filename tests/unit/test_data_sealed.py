@@ -60,8 +60,8 @@ def test_what_a_store_keeps_is_listed_with_the_versions_that_name_it(
     assert listed(capsys)[0]["versions"] == ["loans 1"]
     assert run_command(["data", "sealed"]) == 0
     head, line, end = capsys.readouterr().out.splitlines()
-    assert head.split() == ["kind", "digest", "bytes", "written", "versions"]
-    assert line.endswith("loans 1")
+    assert head.split() == ["kind", "digest", "bytes", "written", "versions", "told"]
+    assert line.split()[-3:-1] == ["loans", "1"]
     assert end == f"Listed 1 of 1 in {store.uri}."
 
 

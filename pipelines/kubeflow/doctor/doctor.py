@@ -19,6 +19,7 @@ from pipelines.kubeflow.doctor.network import check_api_address
 from pipelines.kubeflow.doctor.quota import RunResources
 from pipelines.kubeflow.doctor.rights import Rights
 from pipelines.kubeflow.doctor.secrets import Secrets
+from pipelines.kubeflow.doctor.shut import check_shut
 from safescale_ammt.errors import PreconditionFailed, StorageError
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.uri import open_store, split_uri
@@ -77,6 +78,11 @@ class Doctor:
             *spark.checks(self.cluster),
             Check("store", self._store, remedy="check --store, its keys and bucket"),
             Check("store's place", secrets.place, ("store", "secret safescale-store")),
+            Check(
+                "sealed rows shut",
+                partial(check_shut, secrets, self.environ),
+                ("secrets apart", "store's place"),
+            ),
             Check("data", self._data, ("store",)),
             Check("kubeflow's clock", self._kubeflow_clock, ("kubeflow",)),
             Check("kubernetes' clock", self._kubernetes_clock, ("kubernetes",)),

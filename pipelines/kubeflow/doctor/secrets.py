@@ -71,6 +71,22 @@ class Secrets:
             {"safescale-training": "training.env"} if self.cluster.trainjob else {}
         )
 
+    def of_others(self) -> dict[str, dict[str, str]]:
+        """Returns the values of each secret of a store but that of judge and gate.
+
+        Raises:
+            Fault: one is not there that has to be.
+            Unknown: we may not read them.
+        """
+        found = {
+            name: self.secret(name, file)
+            for name, file in self._names().items()
+            if name != STORED
+        }
+        if self.cluster.find("secrets", DATASETS_SECRET) is not None:
+            found[DATASETS_SECRET] = self.secret(DATASETS_SECRET, "datasets.env")
+        return found
+
     def secret(self, name: str, example: str) -> dict[str, str]:
         """Returns a secret's values; they go nowhere but into comparisons.
 
