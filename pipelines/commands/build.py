@@ -160,14 +160,18 @@ def stage(name: str, values: tuple[str, ...]) -> None:
 
     from safescale_ammt import execution
     from safescale_ammt.errors import one_of
+    from safescale_ammt.store.uri import OWN_DISK
 
     if name not in STAGES:
         raise click.UsageError(f"No stage {name!r}, {one_of(STAGES, name)}.")
     run = import_module(f"safescale_ammt.stages.{name}").run
+    # Who calls a stage by hand gives addresses of the disk at hand.
+    own = {"environ": {**os.environ, OWN_DISK: "1"}}
+    asked = inspect.signature(run).parameters
     # Those with a default are for tests and embedding: a container passes none of them.
     parameters = {
         key: parameter.annotation
-        for key, parameter in inspect.signature(run).parameters.items()
+        for key, parameter in asked.items()
         if parameter.default is inspect.Parameter.empty
     }
     paths = {}
@@ -188,7 +192,7 @@ def stage(name: str, values: tuple[str, ...]) -> None:
     # `execution.json` lies beside the last output, as it does in a pod.
     output = paths[list(parameters)[-1]]
     with execution.stage(name, output) as frame:
-        summary = run(**arguments)
+        summary = run(**arguments, **(own if "environ" in asked else {}))
         frame.done(output, summary)
     for key, value in frame.summary.items():
         say(f"{key}: {value}")

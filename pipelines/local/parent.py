@@ -30,6 +30,7 @@ from safescale_ammt.errors import SafescaleError
 from safescale_ammt.execution import error_of
 from safescale_ammt.parent_death import RUN_LOCK
 from safescale_ammt.stage_progress import PROGRESS
+from safescale_ammt.store.uri import OWN_DISK
 
 GRACE = 30.0
 """Seconds that a stage has to clean up after SIGTERM before it is killed; more than
@@ -160,7 +161,8 @@ def run_job(
     # A stage that is killed leaves its temporary files: they go with this folder.
     with tempfile.TemporaryDirectory(prefix="safescale-") as scratch:
         own = {"TMPDIR": scratch, RUN_LOCK: f"{scratch}/lock", PROGRESS: "1"}
-        told = {**QUIET, **environ, "PYTHONUNBUFFERED": "1", **own}
+        own |= {"PYTHONUNBUFFERED": "1", OWN_DISK: "1"}
+        told = {**QUIET, **environ, **own}
         deadline = _Deadline(child.pid, timeout, grace)
         interruptions.forward = deadline.stop
         child.give(replace(job, environ=told))

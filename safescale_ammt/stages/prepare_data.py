@@ -41,7 +41,7 @@ from safescale_ammt.stage_progress import say_progress
 from safescale_ammt.store.base import Store
 from safescale_ammt.store.environment import data_store
 from safescale_ammt.store.protected import private_scratch, set_apart
-from safescale_ammt.store.uri import STORE
+from safescale_ammt.store.uri import STORE, check_given
 
 STAGE = "prepare_data"
 # Notes that the log shows: what one of development and sealed rows has alone.
@@ -74,7 +74,7 @@ def run(
 
     Raises:
         ConfigError: the section has no source.
-        InputError: no store is named.
+        InputError: no store is named, or a source is a pod's own disk.
         DataError: the raw data do not fit their description, or an input tells the
             label by itself.
         IntegrityError: the raw bytes are not those of `data.source_digest`.
@@ -86,6 +86,8 @@ def run(
         raise ConfigError(
             "data.source is empty; name the URI of a file or folder of rows."
         )
+    for key in ("source", "sealed_source"):
+        check_given(getattr(config, key), f"data.{key}", environ)
     # Before a row is read: without it all that follows would be in vain.
     store = data_store(environ)
     days = chosen_days(config.source, Window.parse(config.window))

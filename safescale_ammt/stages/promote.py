@@ -46,7 +46,7 @@ from safescale_ammt.releasing.signed_files import MOST, envelopes_in, version_of
 from safescale_ammt.releasing.versions import CHAMPION, PENDING, Version
 from safescale_ammt.store.base import Store, check_key
 from safescale_ammt.store.environment import data_store, registry_store
-from safescale_ammt.store.uri import read_uri
+from safescale_ammt.store.uri import check_given, read_uri
 
 STAGE, KIND = "promote", "promotion"
 PROMOTION = "promotion.json"
@@ -68,7 +68,7 @@ def run(
             without any the only pending one.
         registry: the registered model's name.
         approvals: signed approvals to add first, as `signed_files` reads them, or the
-            s3:// URI of such a file; "" adds none.
+            URI of such a file, in a pod an s3:// one; "" adds none.
         promotion: folder to write, with `promotion.json`.
         run_id: the run whose outcome is recorded; "" records none.
         environ: names the stores of registry and ledger.
@@ -91,6 +91,7 @@ def run(
     try:
         text = approvals.strip()
         if text.startswith(("s3://", "file://")):
+            check_given(text, "approvals", environ)
             text = read_uri(text, MOST, environ=environ).decode("utf-8", "replace")
         envelopes = envelopes_in(text)
         about = version_of(envelopes) if envelopes else 0

@@ -18,6 +18,8 @@ from safescale_ammt.store.base import Store
 
 STORE = "SAFESCALE_STORE"
 """Environment variable with the URI of the store of data and ledger."""
+OWN_DISK = "SAFESCALE_OWN_DISK"
+"""Environment variable: whoever gives addresses has this disk, as in a run on it."""
 # The naming rules of S3: a bucket may become a host name.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -74,6 +76,32 @@ def read_uri(
     if not key or key.endswith("/"):
         raise StoreInputError(f"{uri} names no single object to read.")
     return open_store(store, environ=environ).get(key, most)
+
+
+def check_given(uri: str, what: str, environ: Mapping[str, str]) -> None:
+    """Refuses a place that whoever starts a run gives, and that is a pod's own disk.
+
+    There lie the keys of its account and of its stores (`/proc`, mounted secrets), and
+    a form may be filled in by people who have none of them.
+
+    Args:
+        uri: the place.
+        what: the parameter, for the sentence.
+        environ: of the stage; Kubernetes names itself in it, a run on this machine
+            says `OWN_DISK`.
+
+    Raises:
+        StoreInputError: it is one.
+    """
+    # Schemes have no case; nothing else than these two is read anyway.
+    local = uri.strip().lower().startswith("file:")
+    # A notebook is a pod too, whose owner reads his own disk.
+    foreign = environ.get("KUBERNETES_SERVICE_HOST") and not environ.get(OWN_DISK)
+    if local and foreign:
+        raise StoreInputError(
+            f"{what} is a file:// address, which in a pod is the pod's own disk, and "
+            "is not read there; give an s3://BUCKET/KEY address."
+        )
 
 
 def _parse(uri: str) -> tuple[str, str, str]:
