@@ -29,6 +29,16 @@ def empty_promise(principle: Principle) -> str:
     )
 
 
+def not_aimed_at(constitution: Constitution) -> tuple[str, ...]:
+    """Says which promises on changed rows of a table nothing in training works on."""
+    return tuple(
+        f"{p.id} is judged and not trained for: nothing in training aims at rows under "
+        f"{p.constraint.table_threat.name}, and no form of the model is chosen by them."
+        for p in constitution.principles
+        if p.constraint.table_threat
+    )
+
+
 def shared_level(gate: GateRule) -> str:
     """Says at which level each planned use is judged, and what that is good for."""
     told = (
@@ -49,7 +59,7 @@ def shared_level(gate: GateRule) -> str:
 
 
 def promise_warnings(constitution: Constitution) -> list[str]:
-    """Says what is promised in vain: one sentence each, none of a file without any."""
+    """Says what is promised in vain, or worked on by nothing: one sentence each."""
     found = [
         empty_promise(p)
         for p in constitution.principles
@@ -60,6 +70,7 @@ def promise_warnings(constitution: Constitution) -> list[str]:
             "No hard principle that a model could violate is promised: nothing is "
             "tested, so that no model passes by itself."
         )
+    found += not_aimed_at(constitution)
     gate = constitution.gate
     if gate.planned_submissions > 1 and gate.feedback != BIT:
         found.append(shared_level(gate))

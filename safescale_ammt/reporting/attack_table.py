@@ -9,6 +9,10 @@ from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.wording import percent
 
+NOT_AIMED_AT = (
+    "Nothing in training aims at changed rows, and no form of the model was chosen by "
+    "them: what is below was found out by the judge alone."
+)
 HEADS = ("What becomes of a row", "Rows", "Share")
 
 
@@ -36,4 +40,5 @@ def attack_section(verdict: Verdict) -> str:
         body = table(HEADS, rows, numbers=(1, 2), caption=caption)
         cards.append(f'<section class="card">{body}</section>\n')
     heading = "<h2>Rows that a change breaks</h2>\n"
+    heading += f"<p>{NOT_AIMED_AT}</p>\n"
     return heading + "".join(cards) if cards else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.promise_warnings import not_aimed_at
 from safescale_ammt.files.canonical import read_json_lines
 from safescale_ammt.printable import printable_lines
 from safescale_ammt.reporting.logs import TRAINING, last_rounds
@@ -57,7 +58,7 @@ def search_summary(
         "# What the sealed rows can certify\n",
         f"{plain(power['sentence'])} {power['sealed']:,} rows are sealed.\n",
         table(("promise", "line", "chance to pass", "groups too small"), promises),
-        bullets([*fights, *unread]),
+        bullets([*fights, *unread, *not_aimed_at(constitution)]),
         "# What was searched\n",
         (
             "Nothing: the architecture is a module of your own, measured by one run of "

@@ -20,7 +20,12 @@ from safescale_ammt.data.holdout import Holdout
 from safescale_ammt.data.unseen import UnseenTally
 from safescale_ammt.errors import ConstitutionError, IntegrityError
 from safescale_ammt.files.artifacts import Draft, describe
-from safescale_ammt.files.canonical import digest_file, read_json, write_json
+from safescale_ammt.files.canonical import (
+    digest_file,
+    read_json,
+    read_json_lines,
+    write_json,
+)
 from safescale_ammt.judging.assembly import (
     assemble,
     evidence_of,
@@ -68,6 +73,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     search_architecture.run(dataset, world.constitution, *sections, architecture)
     world.train("model", seed=0)
     return world
+
+
+def test_the_log_and_the_page_of_training_say_once_that_nothing_aims_at_it(
+    world: World,
+) -> None:
+    lines = read_json_lines(world.folder / "model" / "training.jsonl")
+    reasons = [e["reason"] for e in lines if e["event"] == "left_out"]
+    for name in ("steady", "steady-by-sex"):
+        of = [r for r in reasons if r.startswith(f"{name} is judged and not trained ")]
+        assert len(of) == 1
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from attack_world import outcomes, promise
 from promises import adult_counts
 from safety_world import constitution as plain
@@ -18,6 +19,10 @@ from pipelines.cli import run_command
 from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import Principle
+from safescale_ammt.constitution.promise_warnings import (
+    not_aimed_at,
+    promise_warnings,
+)
 from safescale_ammt.errors import ConstitutionError, IntegrityError
 from safescale_ammt.judging.assembly import assemble, judge_all, problems
 from safescale_ammt.judging.drawn_rows import drawn
@@ -30,7 +35,9 @@ from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
 from safescale_ammt.judging.power.check import power_check
 from safescale_ammt.judging.robust import wrongly_drawn
 from safescale_ammt.judging.verdict import Verdict
+from safescale_ammt.reporting.attack_table import NOT_AIMED_AT, attack_section
 from safescale_ammt.reporting.shortfalls import shortfalls
+from safescale_ammt.training.enforcement import enforce
 
 STOOD, BROKE, WRONG, OUT = (
     "survived",
@@ -293,6 +300,30 @@ def test_nothing_trains_for_it() -> None:
         ConstitutionError, match="does not train for changes of columns"
     ):
         Constitution.from_dict(whole)
+
+
+def test_that_nothing_aims_at_it_is_said_before_and_in_training() -> None:
+    (said,) = not_aimed_at(promise())
+    assert said.startswith("steady is judged and not trained for: nothing in training ")
+    assert "rows under 1 change of age ±2 by 1, and no form of the model" in said
+    assert said in promise_warnings(promise())
+    groups = {"sex": torch.arange(400) % 2}
+    values, label = {"sex": ("f", "m")}, torch.arange(400) // 2 % 2
+    found = enforce(promise(group="sex"), values, groups, label, (1,))
+    assert found.left_out == not_aimed_at(promise(group="sex"))
+    # Of a promise that is trained for, nothing of the kind.
+    gap = {"metric": "dp_gap", "group": "sex", "threshold": 0.1}
+    fair = Constitution.from_dict(
+        {"schema": 1, "principles": [{"id": "fair", "constraint": gap}]}
+    )
+    assert not_aimed_at(fair) == ()
+    assert promise_warnings(fair) == []
+    assert enforce(fair, values, groups, label, (1,)).left_out == ()
+
+
+def test_the_page_says_that_the_judge_alone_tried_them() -> None:
+    page = attack_section(verdict(["survived"] * 300, promise()))
+    assert page.count(NOT_AIMED_AT) == 1
 
 
 def test_a_config_refuses_a_threat_to_what_nobody_may_change() -> None:
