@@ -2,21 +2,28 @@
 
     python -m benchmarks NAME [options]      NAME: constraint-first, search-table, ...
     python -m benchmarks verify NAME         compares with benchmarks/results/NAME.json
+                                [--data DIR] [--packages DIR]
 
-`verify` repeats the stored command and compares every row except seconds. Exit
-codes: 0 equal, 2 unknown name, 3 different.
+`verify` repeats the stored command and compares every row except seconds. A result
+names no folder of the machine that it was made on: `--data FOLDER` stands there, and is
+filled in by the option of that name. Exit codes: 0 equal, 2 unknown name, no result or
+a folder that is not given, 3 different.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+FOLDER = "FOLDER"
+"""What a stored command has in place of a folder of somebody's machine."""
 CLOCKED = ("cpu_s", "wall_s", "peak_mib", "loopback_bytes")
 """Endings of keys whose figures depend on the machine's load."""
 
@@ -61,13 +68,59 @@ def options(name: str, command: str) -> list[str]:
     return words[1:] if words[:1] == [name] else words
 
 
-def verify(name: str) -> int:
+def filled(name: str, command: str, given: Sequence[str]) -> list[str]:
+    """Returns the options of a stored command, with folders of this machine.
+
+    Args:
+        name: of the benchmark.
+        command: as it was stored.
+        given: options and folders in turn.
+
+    Raises:
+        LookupError: one sentence: a folder is not given or not there, or given in vain.
+    """
+    words = options(name, command)
+    asked = [
+        before
+        for before, word in pairwise(words)
+        if word == FOLDER and before.startswith("--")
+    ]
+    folders = dict(zip(given[::2], given[1::2], strict=False))
+    if strange := [word for word in given[::2] if word not in asked]:
+        raise LookupError(
+            f"{strange[0]} fills in nothing: the stored command of {name} is {command}."
+        )
+    if absent := [option for option in asked if option not in folders]:
+        example = " ".join(f"{option} DIR" for option in asked)
+        raise LookupError(
+            f"{name} cannot be run again as it is stored: its command has "
+            f"{' and '.join(f'{option} {FOLDER}' for option in absent)}, and in which "
+            "folder that lay a result does not say; give the folders: python -m "
+            f"benchmarks verify {name} {example} (benchmarks/"
+            f"{name.replace('-', '_')}.py says what has to be in them)."
+        )
+    for option, folder in folders.items():
+        if not Path(folder).is_dir():
+            raise LookupError(f"{option} names {folder}, which is no folder.")
+        words[words.index(option) + 1] = folder
+    return words
+
+
+def verify(name: str, given: Sequence[str] = ()) -> int:
     """Runs a stored benchmark again and prints what differs."""
     file = RESULTS / f"{name}.json"
-    before = file.read_bytes()
-    stored = json.loads(before)
     try:
-        run(name, stored["command"].split()[4:])
+        before = file.read_bytes()
+        stored = json.loads(before)
+        words = filled(name, stored["command"], given)
+    except FileNotFoundError:
+        print(f"{name} has no stored result ({file.name}).", file=sys.stderr)
+        return 2
+    except LookupError as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
+        run(name, words)
         fresh = json.loads(file.read_bytes())
     finally:
         # The stored command writes its result; the one in git stays what it was.
@@ -103,7 +156,7 @@ def main() -> int:
         print(f"Name a benchmark: {', '.join(benchmarks)}.", file=sys.stderr)
         return 2
     if again:
-        return verify(name[0])
+        return verify(name[0], words[2:])
     run(name[0], words[1:])
     return 0
 
