@@ -105,8 +105,8 @@ def verify(
 @click.option(
     "--annex-iv",
     is_flag=True,
-    help="Writes what the record says in the structure of EU AI Act Annex IV, as "
-    "Markdown.",
+    help="Writes what the record says in the structure of EU AI Act Annex IV: one page "
+    "for a file .html, else Markdown.",
 )
 @places_options
 def report(
@@ -134,6 +134,10 @@ def report(
         view = stack.enter_context(auditor_view(meant))
         if annex_iv:
             page = annex_of(meant.folder, meant.version)
+            if output.suffix.lower() in (".html", ".htm"):
+                from safescale_ammt.reporting.markdown_page import markdown_page
+
+                page = markdown_page(page, "from the record of one release.")
         elif view and not view.folder:
             page = answer_again(meant.folder)
             say(f"The figures are the auditor's: {view.why}", err=True)

@@ -165,8 +165,10 @@ def making_facts(bundle: Path) -> Facts:
     """Yields how it was trained, for which promises, and what the net is."""
     constitution = Constitution.from_dict(read_json(bundle / "constitution.json"))
     trained, where = read_manifest(bundle / "model"), "model/manifest.json"
-    config = f"under a config of digest `{plain(trained.config_digest)}`"
-    yield "2a", f"Trained by the stage {plain(trained.stage)}, {config}.", where
+    config = ""
+    if trained.config_digest:
+        config = f", under a config of digest `{plain(trained.config_digest)}`"
+    yield "2a", f"Trained by the stage {plain(trained.stage)}{config}.", where
     for role, digest in sorted(trained.parents.items()):
         point = {"dataset": "2d", "architecture": "2c"}.get(role, "2b")
         yield point, f"Made from {plain(role)} `{digest}`.", where

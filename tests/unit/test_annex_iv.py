@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from approval_world import ALICE, World
@@ -17,6 +20,7 @@ from safescale_ammt.data.condition import Condition
 from safescale_ammt.judging.slice_forms import Proposal, SliceFinding, Slices
 from safescale_ammt.releasing.annex_iv import LOG, NOTHING, SECTIONS, annex_iv
 from safescale_ammt.releasing.bundle import verify_bundle
+from safescale_ammt.reporting.markdown_page import markdown_page
 from safescale_ammt.store.base import Store
 
 ASKED = [f"{point}) {asks}" for _, points in SECTIONS for point, asks in points]
@@ -95,6 +99,70 @@ def test_words_of_an_owner_are_no_markdown(made: Path, tmp_path: Path) -> None:
     assert "<b>" not in page
     assert r"\[x\](http&#58;//e.org)" in page
     assert "&lt;b&gt;Safe" in under(page, "1a")
+
+
+def words(text: str) -> list[str]:
+    """Returns the words of a text, without marks."""
+    return re.findall(r"\w+", text)
+
+
+class Read(HTMLParser):
+    """What a reader of a page sees, and by which elements."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text, self.tags, self.inside = "", list[str](), list[str]()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+        if tag != "meta":
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.inside.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "main" in self.inside and self.inside[-1] not in ("style", "footer"):
+            self.text += data + " " * (self.inside[-1] in ("h1", "h2", "h3", "li", "p"))
+
+
+def test_the_page_has_the_words_of_the_markdown_and_nothing_foreign(
+    made: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(made, bundle)
+    evil = "# <b>Safe</b> <script>x</script> | [x](http://e.org) ![i](http://e.org/i)"
+    registry = {"name": "loans", "description": f"{evil} &amp; **bold** `code`"}
+    change(bundle / "about.json", registry=registry)
+    rerecorded(bundle)
+    checked = verify_bundle(made)
+    text = annex_iv(bundle, checked.verdict, checked.digest)
+    read = Read(markdown_page(text, "from a test."))
+    assert {"h1", "h2", "h3", "ul", "li", "em", "code"} <= {*read.tags}
+    assert not {"script", "img", "a", "b", "strong", "link", "iframe"} & {*read.tags}
+    assert evil in read.text
+    assert "&amp; **bold** `code`" in read.text
+    assert read.tags.count("section") == len(SECTIONS)
+    assert read.tags.count("h3") == len(ASKED)
+    shown = re.sub(r"[\\`*]", "", unescape(text)).replace("\\", "")
+    own = words(read.text)[2:]  # the line above the title
+    assert own == words(shown)
+
+
+def test_the_page_is_written_where_the_file_is_html(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.html", "b.HTM"):
+        assert run_command(["report", str(made), "--annex-iv", "-o", name]) == 0
+        page = Path(name).read_text("utf-8")
+        assert page.startswith("<!doctype html>")
+        assert "@media print" in page
+        assert "prefers-color-scheme: dark" in page
+        assert len(page) < 100_000
+    assert run_command(["report", str(made), "--annex-iv", "-o", "a.txt"]) == 0
+    assert Path("a.txt").read_text("utf-8").startswith("# Technical documentation")
 
 
 def test_people_who_decided_stand_there(file_store: Store, tmp_path: Path) -> None:
