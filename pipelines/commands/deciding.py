@@ -228,7 +228,7 @@ def _meant(
     from safescale_ammt.execution import utc_now
     from safescale_ammt.releasing.anchor import check_registry_head, keep_registry_head
     from safescale_ammt.releasing.ledger import BOOK
-    from safescale_ammt.releasing.retention import lock_objects
+    from safescale_ammt.releasing.retention import lock_logs
     from safescale_ammt.releasing.versions import PENDING
     from safescale_ammt.store.uri import open_store
 
@@ -264,7 +264,9 @@ def _meant(
                 err=True,
             )
         days = chosen.terms(decided.entry).retention_days
-        lock_objects(opened, chosen.events, days, utc_now())
+        logs = lock_logs(opened, data, chosen.events, days, utc_now())
+        if logs.why:
+            say(f"The ledger is not locked: {logs.why}", err=True)
 
     return chosen, version, tell
 

@@ -16,6 +16,7 @@ of which it uses `ledger/`, for the heads of both logs, and `runs/`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import BIT
 from safescale_ammt.errors import InputError, PreconditionFailed, Refusal
+from safescale_ammt.execution import utc_now
 from safescale_ammt.files.artifacts import writing
 from safescale_ammt.files.canonical import (
     digest_json,
@@ -41,6 +43,7 @@ from safescale_ammt.releasing.deciding import promote as promote_by_quorum
 from safescale_ammt.releasing.ledger import BOOK
 from safescale_ammt.releasing.outcome_page import promises_shown
 from safescale_ammt.releasing.registry import Registry
+from safescale_ammt.releasing.retention import lock_logs
 from safescale_ammt.releasing.run_outcome import REFUSED, RunOutcome
 from safescale_ammt.releasing.signed_files import MOST, envelopes_in, version_of
 from safescale_ammt.releasing.versions import CHAMPION, PENDING, Version
@@ -109,6 +112,11 @@ def run(
             # Of approvals, too: who cut one off would be seen.
             if any(data.list(f"{BOOK}/")):
                 keep_registry_head(store, data, registry)
+            # As the version's own config says.
+            days = chosen.terms(found.entry).retention_days
+            logs = lock_logs(store, data, chosen.events, days, utc_now())
+            if logs.why:
+                print(f"The ledger is not locked: {logs.why}", file=sys.stderr)
     except Refusal as refusal:
         _record(data, {**outcome, "status": REFUSED, "sentence": str(refusal)})
         raise

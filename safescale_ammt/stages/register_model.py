@@ -25,6 +25,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ from safescale_ammt.releasing.bundle import check_parts, verify_bundle, write_bu
 from safescale_ammt.releasing.even_time import even_time
 from safescale_ammt.releasing.outcome_page import promises_shown
 from safescale_ammt.releasing.registry import Registry
-from safescale_ammt.releasing.retention import lock_objects
+from safescale_ammt.releasing.retention import lock_logs, lock_objects
 from safescale_ammt.releasing.run_outcome import NOT_REGISTERED, REFUSED, RunOutcome
 from safescale_ammt.releasing.use_check import check_use
 from safescale_ammt.releasing.versions import VersionEntry
@@ -89,8 +90,9 @@ def run(
 
     Returns:
         The contents of `version.json`: registry, version, status, model, verdict,
-        decision, bundle (URI) and bundle_digest; locked, ids of versions by key, where
-        the config asks for object lock.
+        decision, bundle (URI) and bundle_digest; locked and locked_data, ids of
+        versions by key in either store, or not_locked, why, where the config asks for
+        object lock.
 
     Raises:
         InputError: an input is missing or of an earlier form, no store is named, or it
@@ -277,7 +279,10 @@ def _register(
     )
     registered = registry.register(entry)
     keep_registry_head(store, data, config.name)
-    locked |= lock_objects(store, registry.events, days, now)
+    answer = entry.verdict if isinstance(verdict, Answer) else ""
+    logs = lock_logs(store, data, registry.events, days, now, answer=answer)
+    if logs.why:
+        print(f"The ledger is not locked: {logs.why}", file=sys.stderr, flush=True)
     if registered.entry.bundle_digest != stored.digest:
         # Registered before: the bundle of that time is the one that counts.
         shutil.rmtree(folder)
@@ -289,7 +294,7 @@ def _register(
         "status": registered.status,
         "bundle": f"{store.uri}/{registered.entry.bundle}",
         "bundle_digest": registered.entry.bundle_digest,
-        **({"locked": locked} if locked else {}),
+        **replace(logs, registry=locked | logs.registry).to_dict(),
     }
 
 

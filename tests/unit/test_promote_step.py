@@ -23,7 +23,9 @@ from safescale_ammt.releasing.run_outcome import RunOutcome
 from safescale_ammt.releasing.signed_files import MOST
 from safescale_ammt.reporting.stage_summaries import promotion_summary
 from safescale_ammt.stages import promote
+from safescale_ammt.store.embedded.server import EmbeddedStore
 from safescale_ammt.store.event_log import EventLog, now
+from safescale_ammt.store.s3 import S3Store
 from safescale_ammt.store.uri import open_store
 
 RUN = "the-run"
@@ -287,6 +289,29 @@ def test_a_bundle_that_is_not_whole_gets_no_approval(world: World) -> None:
     with pytest.raises(IntegrityError, match="weights"):
         step(world, *files)
     assert events(world) == 1
+
+
+def test_what_the_step_writes_is_locked_as_the_versions_record_is(
+    s3_server: EmbeddedStore, tmp_path: Path
+) -> None:
+    bucket = "locked-promotion"
+    store = open_store(f"s3://{bucket}", environ=s3_server.environ)
+    assert isinstance(store, S3Store)
+    client = store._clients.plain
+    client.make_bucket(bucket, object_lock=True)
+    people = World(store, tmp_path, now=now())
+    people.register(page=True, days=2)
+    given = json_file(signed(people, ALICE)).decode()
+    environ = {**s3_server.environ, "SAFESCALE_STORE": store.uri}
+    told = promote.run("1", "loans", given, tmp_path / "out", environ=environ)
+    assert told["status"] == "champion"
+    events = [info.key for info in store.list("registry/loans/events/")]
+    assert len(events) == 3
+    for key in events:
+        version = client.stat_object(bucket, key).version_id
+        held = client.get_object_retention(bucket, key, version_id=version)
+        assert held is not None, key
+        assert held.mode == "COMPLIANCE"
 
 
 def test_approvals_may_lie_in_one_file_of_the_store(world: World) -> None:
