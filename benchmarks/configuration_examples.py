@@ -67,6 +67,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "training.budget_seconds": {"budget_seconds": 600.0},
     "training.budget_steps": {"budget_steps": 2400, "budget_seconds": 600.0},
     "training.patience": {"patience": 5},
+    "training.changed_copies": {"changed_copies": 2},
     "training.outer_momentum": {"outer_momentum": 0.9},
     "training.bias_tolerance": {"bias_tolerance": 0.01},
     "training.tune_budget": {"tune_budget": 6000, "tune": "population"},

@@ -640,6 +640,9 @@ class TrainingConfig(Section):
     execution: Literal["loop", "auto", "stacked"] = "loop"
     """Modules: one after another, stacked in one program, or what a probe finds faster
     (the choice is logged: bits depend on it)."""
+    changed_copies: int = 0
+    """Copies of each training row, changed as a promise of robust_accuracy on the table
+    permits; 0 = none."""
     sensitive: tuple[Name, ...] = ()
     """Modules: names of the groups that a dataset's third tensor holds, in order."""
     threads: int = 1
@@ -699,6 +702,7 @@ class TrainingConfig(Section):
             "model_digest",
             "optimizer",
             "schedule",
+            "changed_copies",
         }
     )
 
@@ -753,8 +757,8 @@ class TrainingConfig(Section):
         right = wanted[self.threshold.get("objective")] == len(costs)
         ways = "{}, {objective: balanced_accuracy} or {objective: cost, "
         ways += "false_negative: 5, false_positive: 1} with costs > 0"
-        positive = all(isinstance(c, float) and c > 0 for c in costs)
-        self.require("threshold", right and positive, ways)
+        right &= all(isinstance(c, float) and c > 0 for c in costs)
+        self.require("threshold", right, ways)
         # Whole nets are dealt out to processes; a process without one would only wait.
         nets = self.agent_counts[0] + 1
         fits = f"1 to {nets}, a net for each: {nets - 1} agents and the twin"
@@ -777,7 +781,8 @@ class TrainingConfig(Section):
             self.require(key, read, f"{unused!r} without backend: trainjob")
         alone = self.backend != "local" or self.restarts == own.restarts
         self.require("restarts", alone, f"{own.restarts} with backend: local")
-        self.require("restarts", 0 <= self.restarts <= 100, "0 to 100")
+        for key, most in (("restarts", 100), ("changed_copies", 16)):
+            self.require(key, 0 <= getattr(self, key) <= most, f"0 to {most}")
 
     def _check_tuning(self) -> None:
         """Refuses budgets that are none, ranges without a range, and idle numbers."""

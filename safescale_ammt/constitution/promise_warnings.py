@@ -30,10 +30,11 @@ def empty_promise(principle: Principle) -> str:
 
 
 def not_aimed_at(constitution: Constitution) -> tuple[str, ...]:
-    """Says which promises on changed rows of a table nothing in training works on."""
+    """Says which promises on changed rows of a table no multiplier works on."""
     return tuple(
-        f"{p.id} is judged and not trained for: nothing in training aims at rows under "
-        f"{p.constraint.table_threat.name}, and no form of the model is chosen by them."
+        f"{p.id} is judged and not trained for: training sees no rows under "
+        f"{p.constraint.table_threat.name} unless training.changed_copies says so, and "
+        "no form of the model is chosen by them."
         for p in constitution.principles
         if p.constraint.table_threat
     )

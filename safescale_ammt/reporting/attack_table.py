@@ -10,8 +10,8 @@ from safescale_ammt.reporting.tables import table
 from safescale_ammt.reporting.wording import percent
 
 NOT_AIMED_AT = (
-    "Nothing in training aims at changed rows, and no form of the model was chosen by "
-    "them: what is below was found out by the judge alone."
+    "Training sees no changed rows unless training.changed_copies says so, and no form "
+    "of the model is chosen by them: what is below was found out by the judge alone."
 )
 HEADS = ("What becomes of a row", "Rows", "Share")
 

@@ -219,7 +219,10 @@ class EncodedDataset:
             # In the order of `splits`: row numbers of a plan depend on it.
             parts = [
                 EncodedRows.joined(
-                    [coded(batch, coding, self.schema) for batch in self._drawn(split)],
+                    [
+                        coded(batch, coding, self.schema)
+                        for batch in self.batches(split)
+                    ],
                     one_split=True,
                 )
                 for split in splits
@@ -229,7 +232,7 @@ class EncodedDataset:
             pa.default_memory_pool().release_unused()
         return self._encoded[splits, encoding]
 
-    def _drawn(self, split: str) -> Iterator[Split]:
+    def batches(self, split: str) -> Iterator[Split]:
         """Yields a split in batches, of a large one the part that is drawn."""
         rows, most = self.dataset.rows(split), self.limits.of(split)
         if rows <= most and not self.dataset.apart(split):

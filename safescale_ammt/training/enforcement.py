@@ -18,7 +18,6 @@ from torch import Tensor
 
 from safescale_ammt.constitution.constitution import Constitution, GroupRule
 from safescale_ammt.constitution.principles import LOSS_GAP, ROBUST, Principle
-from safescale_ammt.constitution.promise_warnings import not_aimed_at
 from safescale_ammt.errors import ConstitutionError
 from safescale_ammt.training.constraints import Cell, Constraints
 from safescale_ammt.training.inequalities import (
@@ -52,8 +51,7 @@ def enforce(
 
     A group with fewer rows than `groups.min_n`, or fewer positives than
     `groups.min_pos`, among these rows is left out with a sentence: a rate on a
-    handful of rows would drive the multipliers at random. So is a promise on changed
-    rows of a table, which nothing here works on.
+    handful of rows would drive the multipliers at random.
 
     Args:
         constitution: names the principles and the least sizes.
@@ -84,7 +82,7 @@ def enforce(
         float(cell.rows(groups, label).to(torch.float32).mean()) for cell in cut.cells
     )
     promises = {p.id: p.constraint for p in constitution.enforced}
-    left_out = (*cut.left_out, *not_aimed_at(constitution))
+    left_out = tuple(cut.left_out)
     return Constraints(tuple(cut.cells), shares, tuple(cut.pairs), promises, left_out)
 
 

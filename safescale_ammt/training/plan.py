@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -13,8 +13,14 @@ from torch import Tensor
 from safescale_ammt.config.roles import Role
 from safescale_ammt.config.sections import LEAST_TRUNK, TrainingConfig
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.promise_warnings import not_aimed_at
 from safescale_ammt.errors import DataError
 from safescale_ammt.training.architectures import dealt
+from safescale_ammt.training.changed_rows import (
+    ChangedNets,
+    views_with_copies,
+    with_copies,
+)
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.enforcement import enforce
 from safescale_ammt.training.folds import strata_of, stratified_folds
@@ -24,9 +30,14 @@ from safescale_ammt.training.seeds import derived_seed
 
 if TYPE_CHECKING:
     from safescale_ammt.training.checkpoint import Checkpoints
+    from safescale_ammt.training.encoded import EncodedRows
 
 POOL = ("train", "constraint")
 """Splits that nets train on: of all others somebody asks what no net has seen."""
+NO_COPIES = (
+    "training.changed_copies is read by nets and trees of a table, under a promise of "
+    "robust_accuracy whose changes some of its rows permit: there is none here."
+)
 LEAST_FOLDS = 4
 """Fewer agents than this still keep three quarters of the rows each."""
 
@@ -39,7 +50,7 @@ class Plan:
         nets: what is trained, on which dataset.
         config: the training section.
         constitution: names the enforced principles.
-        rows: the rows of the nets' pool.
+        rows: the rows of the nets' pool; behind them changed copies, if there are any.
         constraints: what is enforced on them.
         roles: of the k agents.
         slots: roles of all nets: the agents', then the twin's if there is one.
@@ -53,6 +64,7 @@ class Plan:
         net_steps: those of all together, of one net where epochs bound them, over which
             the rate of a trunk falls that may go on; the agents' begins anew. 0 = there
             is one rate for both.
+        copies: changed copies behind the rows, in views alone.
     """
 
     nets: Nets
@@ -70,6 +82,7 @@ class Plan:
     before: int = 0
     share: float = 0.0
     net_steps: int = 0
+    copies: int = 0
 
     @property
     def batch_size(self) -> int:
@@ -93,8 +106,13 @@ class Plan:
     def events(self) -> Iterator[dict[str, Any]]:
         """Yields what the log begins with: the plan, and what it leaves out."""
         device = self.nets.device
-        other = {} if device.type == "cpu" else {"device": str(device)}
+        other: dict[str, Any] = {} if device.type == "cpu" else {"device": str(device)}
+        other |= {"changed_copies": self.copies} if self.copies else {}
         yield {"event": "plan", "steps": self.steps, **other}
+        for reason in () if self.copies else not_aimed_at(self.constitution):
+            yield {"event": "left_out", "reason": reason}
+        if self.config.changed_copies and not self.copies:
+            yield {"event": "unapplied", "reason": NO_COPIES}
         for reason in self.constraints.left_out:
             yield {"event": "left_out", "reason": reason}
         if self.config.monitor != "none" and len(self.slots) > len(self.roles):
@@ -175,6 +193,16 @@ def make_plan(
         # Nobody would look at what was set aside, or a long trunk has learnt it.
         cut = [[everything[:0], everything]] * folds
     held_out, views = zip(*(cut[i % folds] for i in range(len(roles))), strict=True)
+    views, copies = (*views, everything), 0
+    threats = constitution.table_threats
+    if threats and config.changed_copies and isinstance(nets, ChangedNets):
+        seed = derived_seed(config.seed, "changed copies")
+        changed, origins = nets.changed(threats, config.changed_copies, seed)
+        if changed is not None:
+            copies = len(changed)
+            views = views_with_copies(views, origins, len(rows))
+            rows = with_copies(cast("EncodedRows", rows), changed, origins)
+            strata = torch.cat([strata, strata[origins]])
     if config.max_epochs:
         steps = config.max_epochs * math.ceil(len(rows) / config.batch_size)
         config = of_length(config, min(config.steps, steps))
@@ -187,7 +215,8 @@ def make_plan(
         roles=roles,
         slots=(*roles, *(TWIN,) * twin),
         held_out=held_out,
-        views=(*views, everything),
+        views=views,
+        copies=copies,
         strata=strata,
         trunk_steps=config.trunk_steps,
         steps=config.steps,

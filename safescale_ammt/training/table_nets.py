@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -11,9 +12,12 @@ from torch import Tensor
 from safescale_ammt.config.roles import ROLES, Role
 from safescale_ammt.config.sections import TrainingConfig
 from safescale_ammt.config.unapplied import unapplied_to_tables
+from safescale_ammt.constitution.table_threats import TableThreat
+from safescale_ammt.data.coding import Coding
 from safescale_ammt.model.device import CPU
 from safescale_ammt.model.network import predicted, row_log_losses
 from safescale_ammt.model.predictor import Deployable
+from safescale_ammt.training.changed_rows import changed_copies
 from safescale_ammt.training.constraints import Constraints
 from safescale_ammt.training.encoded import EncodedDataset, EncodedRows
 from safescale_ammt.training.fair_head import (
@@ -23,6 +27,9 @@ from safescale_ammt.training.fair_head import (
     fit,
 )
 from safescale_ammt.training.plan import POOL
+
+if TYPE_CHECKING:
+    from safescale_ammt.data.feature_codes import Numeric
 
 
 class TableNets:
@@ -61,6 +68,26 @@ class TableNets:
     def rows(self, *splits: str) -> EncodedRows:
         """Returns the rows of splits, one after the other."""
         return self.encoded.joined(splits, self._encoding)
+
+    def changed(
+        self, threats: Sequence[TableThreat], copies: int, seed: int
+    ) -> tuple[EncodedRows | None, Tensor]:
+        """Returns changed copies of the pool's rows, and the number of each one's row.
+
+        Args:
+            threats: what may be changed; copies take them in turn.
+            copies: of each row that permits a change.
+            seed: of the draws.
+        """
+        encoded, encoding = self.encoded, cast("Numeric", self._encoding)
+        return changed_copies(
+            (batch for split in self.pool for batch in encoded.batches(split)),
+            encoded.schema,
+            Coding(encoded.schema, encoding),
+            threats,
+            copies=copies,
+            seed=seed,
+        )
 
     def headed(
         self, model: Deployable, constraints: Constraints, targets: Tensor

@@ -14,7 +14,7 @@ to the end, as LightGBM itself does it.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -153,7 +153,7 @@ class Crowd:
 
     def __init__(self, nets: TreeNets, plan: Plan) -> None:
         self.nets, self.plan = nets, plan
-        rows = nets.rows(*nets.pool)
+        rows = cast("EncodedRows", plan.rows)
         classes, threads = len(nets.classes), plan.config.threads
         label, strata = rows.y.numpy(), plan.strata.numpy()
         inside = plan.constraints.membership(rows.groups, rows.y).numpy()
