@@ -39,8 +39,10 @@ from safescale_ammt.constitution.constitution import (
     GroupRule,
     HumanRule,
 )
+from safescale_ammt.constitution.image_threats import FULL, ImageThreat
 from safescale_ammt.constitution.principles import JUDGED, TIERS, Constraint, Principle
 from safescale_ammt.constitution.table_threats import Change, TableThreat
+from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.canonical import json_form
 from safescale_ammt.reporting.wording import METRICS
@@ -232,9 +234,15 @@ def section_rows(section: type[Section]) -> Iterator[tuple[str, ...]]:
 OWNERS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
     ("constitution", Constitution, ("principles", "gate", "groups", "human")),
     ("principles[]", Principle, ("constraint", "enforce")),
-    # Balls and losses are read by the Python API alone, whose page tells them.
-    ("principles[].constraint", Constraint, ("threat", "loss", "table_threat")),
+    # Losses are read by the Python API alone, whose page tells them.
+    (
+        "principles[].constraint",
+        Constraint,
+        ("threat", "loss", "table_threat", "image_threat", "doubted"),
+    ),
     ("principles[].constraint.threat", TableThreat, ()),
+    ("principles[].constraint.threat", Threat, ()),
+    ("principles[].constraint.threat", ImageThreat, ("ball",)),
     ("principles[].train", Principle, ("id", "text", "why", "constraint")),
     ("gate", GateRule, ()),
     ("groups", GroupRule, ()),
@@ -267,7 +275,7 @@ def rule_rows() -> Iterator[tuple[str, ...]]:
         f"principles[].{part}": principle[part] for part in ("constraint", "train")
     }
     plain |= {"principles[]": principle, **parts}
-    plain["principles[].constraint.threat"] = {}
+    plain["principles[].constraint.threat"] = {"range": [0, 1], "tier": FULL}
     for where, owner, elsewhere in OWNERS:
         hints, texts = typing.get_type_hints(owner), meanings(owner)
         for name in (f.name for f in fields(owner) if f.name not in elsewhere):
@@ -324,6 +332,7 @@ def metric_rows() -> Iterator[tuple[str, ...]]:
         assert principle is not None
         op = principle.constraint.op
         shown = {**forms[0], **hard, "op": op, "threshold": 0.1 if op == "<=" else 0.8}
+        shown |= BESIDE.get(metric, {})
         yield (
             code(metric),
             METRICS.get(metric, metric),

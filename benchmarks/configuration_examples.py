@@ -101,16 +101,22 @@ _STEADY = {
     "threshold": 0.7,
     "threat": {"changes": 1, "columns": {"income": {"by": 2, "step": 1}, "sex": "any"}},
 }
+_BALL = {"norm": "linf", "eps": 0.03}
+_PIXELS = {"metric": "robust_accuracy", "threshold": 0.7, "threat": _BALL}
 BESIDE: Mapping[str, Mapping[str, Any]] = {
-    "robust_accuracy": {"threat": {"columns": {"income": {"by": 2, "step": 1}}}}
+    "robust_accuracy": {"threat": {"columns": {"income": {"by": 2, "step": 1}}}},
+    "certified_accuracy": {"threat": _BALL},
+    "attack_sanity_flags": {"threat": {**_BALL, "tier": "full"}, "threshold": 0},
 }
 """Metric -> lines that it cannot do without."""
 LINES: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("reference", "delta", "floor"), _TWIN),
     **dict.fromkeys(("changes", "columns", "sensitive"), _STEADY),
+    **dict.fromkeys(("norm", "eps", "range", "tier"), _PIXELS),
 }
 """Key of a constraint -> the constraint that may have it."""
 DEFAULTS: Mapping[str, str] = {
+    **dict.fromkeys(("norm", "eps"), "required"),
     "id": "required",
     "metric": "required",
     "op": "the metric's side",
@@ -143,6 +149,10 @@ RULES: Mapping[str, Mapping[str, Any]] = {
         "columns": {"income": {"share": 0.1, "step": 0.05}, "sex": ["f", "m"]}
     },
     "principles[].constraint.threat.sensitive": {"sensitive": ["sex"]},
+    "principles[].constraint.threat.norm": {"norm": "l2"},
+    "principles[].constraint.threat.eps": {"eps": 0.03},
+    "principles[].constraint.threat.range": {"range": [0, 1]},
+    "principles[].constraint.threat.tier": {"tier": "release"},
     "gate.planned_submissions": {"planned_submissions": 4},
     "gate.on_uncertifiable": {"on_uncertifiable": "human"},
     "gate.allow_constant": {"allow_constant": True},

@@ -25,6 +25,9 @@ of them: it runs in the gate's image."""
 SPARK = "spark"
 """The image of Spark's server and executors, which prepare_data runs in where they do
 the work: one build of Spark on both ends."""
+WITH_TORCH = "search_architecture"
+"""The image that evaluate_safety runs in where a battery follows slopes: torch and this
+library, and no Kubernetes client."""
 REUSABLE = STAGES[:-1]
 """Stages whose result follows from inputs and code alone; the gate speaks anew."""
 IMAGE_PREFIX = "safescale-ammt"

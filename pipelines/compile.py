@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from components import IMAGE_PREFIX, SPARK
+from components import IMAGE_PREFIX, SPARK, WITH_TORCH
 from pipelines.image_lock import Lock
 from pipelines.ir import CompiledPipeline, name_images
 from pipelines.parameter_sizes import check_sizes
@@ -33,6 +33,7 @@ def compile_train(
     images: Lock | None = None,
     arguments: Mapping[str, Any] | None = None,
     spark: bool = False,
+    slopes: bool = False,
 ) -> str:
     """Compiles the training pipeline.
 
@@ -45,6 +46,8 @@ def compile_train(
             form in Kubeflow is filled in.
         spark: whether rows are prepared on Spark: prepare_data then runs in its image,
             which alone has the client, and for as long as a training.
+        slopes: whether the judge follows slopes: evaluate_safety then runs in an image
+            that has torch, which a node that trains shares.
 
     Returns:
         The pipeline as YAML: the graph, then what only Kubernetes reads.
@@ -54,6 +57,7 @@ def compile_train(
             pushed to one or hold other code than this, or the values are too large.
     """
     instead = {"prepare_data": SPARK} if spark else {}
+    instead |= {"evaluate_safety": WITH_TORCH} if slopes else {}
     text = _with_images(TRAIN, image_prefix, images, instead)
     if not arguments and not spark:
         return text

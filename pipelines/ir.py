@@ -328,6 +328,16 @@ def on_spark(data: Mapping[str, Any]) -> bool:
     return data.get("engine") == "spark"
 
 
+def by_slopes(constitution: Mapping[str, Any]) -> bool:
+    """Says whether the judge follows slopes, for a battery on images, by torch.
+
+    Args:
+        constitution: as it travels, with every default filled in.
+    """
+    constraints = (p["constraint"] for p in constitution.get("principles", ()))
+    return any("tier" in c.get("threat", {}) for c in constraints)
+
+
 def name_images(text: str, reference: Callable[[str, str], str]) -> str:
     """Names every stage's image anew in the text of a compiled pipeline.
 

@@ -70,6 +70,9 @@ class Workload:
         self.constitution.require_changeable(
             data.sensitive, never, in_model=data.sensitive_in_model
         )
+        self.constitution.require_slopes(
+            trees=self.training.learner == "trees", own=bool(self.training.model)
+        )
 
     @classmethod
     def load(

@@ -80,7 +80,7 @@ def compile_(  # noqa: PLR0917  click passes by name
     """Compiles a pipeline into a file that Kubeflow reads."""
     from pipelines.compile import PROMOTE, compile_promote, compile_train
     from pipelines.image_lock import Lock
-    from pipelines.ir import on_spark
+    from pipelines.ir import by_slopes, on_spark
     from pipelines.output import write_text
     from pipelines.own_code import with_code
     from pipelines.sources import ROLES, default_parameters, default_store
@@ -115,6 +115,7 @@ def compile_(  # noqa: PLR0917  click passes by name
             images=lock,
             arguments=arguments,
             spark=on_spark((arguments or {}).get("data", {})),
+            slopes=by_slopes((arguments or {}).get("constitution", {})),
         )
     if kubernetes_manifests:
         write_release(text, version_name, namespace, output)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.compile import compile_train, fit_backend
 from pipelines.image_lock import Lock
-from pipelines.ir import RESOURCES, CompiledPipeline, on_spark
+from pipelines.ir import RESOURCES, CompiledPipeline, by_slopes, on_spark
 from pipelines.kubeflow.revision import Revision
 from pipelines.own_code import with_code
 from pipelines.parameter_sizes import check_sizes
@@ -120,11 +120,12 @@ class KubeflowRequest:
             )
         return workload
 
-    def compile(self, data: Mapping[str, Any] | None = None) -> str:
+    def compile(self, values: Mapping[str, Any] | None = None) -> str:
         """Compiles the pipeline with the request's images.
 
         Args:
-            data: section of that name; it says whether an image is Spark's.
+            values: of the parameters; `data` and `constitution` say whether an image
+                is Spark's, or has torch.
 
         Raises:
             ConfigError: the lock or the prefix cannot be used.
@@ -132,7 +133,8 @@ class KubeflowRequest:
         return compile_train(
             image_prefix=self.image_prefix or None,
             images=Lock.load(self.images) if self.images else None,
-            spark=on_spark(data or {}),
+            spark=on_spark((values or {}).get("data", {})),
+            slopes=by_slopes((values or {}).get("constitution", {})),
         )
 
 
@@ -195,8 +197,7 @@ def prepare(request: KubeflowRequest) -> RunSpec:
             "window that moves on, such as 7d."
         )
     workload = resolve_for_cluster(workload, request.store, recurring=request.recurring)
-    data = workload.arguments()["data"]
-    pipeline = CompiledPipeline.parse(request.compile(data))
+    pipeline = CompiledPipeline.parse(request.compile(workload.arguments()))
     if request.cache:
         # In the spec itself: KFP's API has no switch beside it.
         pipeline.reuse(workload.data.source_digest, pipeline.pinned_images)
@@ -299,7 +300,7 @@ def version_file(request: KubeflowRequest) -> VersionFile:
             ", since no --store with an s3:// URI is given" if unknown_store else ""
         )
         sentence = f"{sentence}{reason}."
-    pipeline = CompiledPipeline.parse(request.compile(values["data"]))
+    pipeline = CompiledPipeline.parse(request.compile(values))
     pipeline.set_defaults(values | scalars(pipeline, request.parameters or {}))
     check_sizes(pipeline, {})
     return VersionFile(pipeline.to_yaml(), sentence, describe(workload))

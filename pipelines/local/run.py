@@ -9,8 +9,8 @@ import os
 import traceback
 from pathlib import Path
 
-from components import REUSABLE, SPARK, image
-from pipelines.ir import CompiledPipeline, on_spark
+from components import REUSABLE, SPARK, WITH_TORCH, image
+from pipelines.ir import CompiledPipeline, by_slopes, on_spark
 from pipelines.local.compiled import compiled_pipeline
 from pipelines.local.job import Job
 from pipelines.local.kfp_seam import import_without_client, run_pipeline
@@ -57,6 +57,8 @@ def run_here(
     pipeline.reuse(job.arguments["data"].get("source_digest", ""), REUSABLE)
     if on_spark(job.arguments["data"]):
         pipeline.swap_image(image("prepare_data"), image(SPARK))
+    if by_slopes(job.arguments["constitution"]):
+        pipeline.swap_image(image("evaluate_safety"), image(WITH_TORCH))
     limits = pipeline.take_limits(job.arguments)
     mirror = Mirror(job.store, job.prefix)
     deadlines = {

@@ -10,7 +10,7 @@ accuracy, and an upper bound of what every perturbation leaves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -38,6 +38,8 @@ from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import InputError, one_of
 from safescale_ammt.model.answers import deployed
 
+Confirmed = Callable[[Tensor, Tensor], Tensor]
+"""Points and labels -> which points are answered wrong (B,)."""
 BLOCK = 500
 """Rows that are attacked together, which bounds memory."""
 ROUNDING = 1e-5
@@ -53,15 +55,25 @@ class Battery:
         y: labels, class codes (n,).
         threat: what the attacker may change.
         secret: the evaluator's, from which seeds follow.
+        confirmed: has the last word where the target answers wrong.
     """
 
     def __init__(
-        self, target: Classifier, x: Tensor, y: Tensor, threat: Threat, secret: bytes
+        self,
+        target: Classifier,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        secret: bytes,
+        *,
+        confirmed: Confirmed | None = None,
     ) -> None:
         self._target, self._x, self._y, self._threat = target, x, y, threat
+        self._confirmed = confirmed
         self.digest = module_digest(target.module)
         self.seeded = partial(generator_of, secret, self.digest)
         wrong = torch.cat([target.codes(part) for part in torch.split(x, BLOCK)]) != y
+        wrong = self._confirm(wrong, x, y)
         self.names: list[str] = []
         self.broken_by = torch.where(wrong, CLEAN, NOBODY)
         self.distance = torch.where(wrong, 0.0, torch.nan).double()
@@ -100,7 +112,16 @@ class Battery:
             low, high = self._threat.range
             kept = (moved >= low) & (moved <= high)
             inside &= kept.flatten(1).all(1)
-        return wrong & inside
+        return self._confirm(wrong & inside, moved, attempt.y)
+
+    def _confirm(self, wrong: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Returns which of the wrong answers (B,) are confirmed."""
+        at = wrong.nonzero()[:, 0]
+        if self._confirmed is None or not len(at):
+            return wrong
+        wrong = wrong.clone()
+        wrong[at] = self._confirmed(x[at], y[at])
+        return wrong
 
     def by_any(self, names: Sequence[str], at: Tensor) -> Tensor:
         """Returns which of some rows attacks of these names have broken."""
@@ -117,6 +138,7 @@ def run_battery(
     tier: str = "full",
     secret: bytes = b"",
     surrogates: Mapping[str, nn.Module] | None = None,
+    confirmed: Confirmed | None = None,
 ) -> Outcome:
     """Attacks a module by all that the battery has.
 
@@ -132,6 +154,8 @@ def run_battery(
         tier: `smoke`, `full` or `release`: how long is searched.
         secret: of the evaluator; whoever trained the module must not know it.
         surrogates: other modules for the same rows, by name: their slopes are tried.
+        confirmed: tells which points (B, ...) are answered otherwise than by labels
+            (B,), where the module stands for something that has the last word.
 
     Raises:
         InputError: rows, labels or module cannot be used; nothing has been attacked.
@@ -145,7 +169,7 @@ def run_battery(
         # Any whole numbers are codes, and rows may come from a graph of somebody's.
         x, y = x.detach(), y.detach().long()
         check_surrogates(target, x[:BLOCK], given)
-        battery = Battery(target, x, y, threat, secret)
+        battery = Battery(target, x, y, threat, secret, confirmed=confirmed)
         for name, attack in (white_box(size) | black_box(size, given)).items():
             battery.run(name, attack)
         flags, escalated = judged(battery, size)

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from safescale_ammt.constitution.entries import number, section, text, whole
+from safescale_ammt.constitution.image_threats import ImageThreat
 from safescale_ammt.constitution.principles import (
+    CERTIFIED,
+    ROBUST,
     Principle,
     check_consistent,
     read_principle,
@@ -252,6 +255,22 @@ class Constitution:
         return tuple(dict.fromkeys(threat for threat in found if threat))
 
     @property
+    def image_threats(self) -> tuple[ImageThreat, ...]:
+        """The threats to images that principles speak of, each once."""
+        found = (p.constraint.image_threat for p in self.principles)
+        return tuple(dict.fromkeys(threat for threat in found if threat))
+
+    @property
+    def judged_threats(self) -> tuple[TableThreat | ImageThreat, ...]:
+        """The threats that the pipeline's judge attacks rows under, each once."""
+        return (*self.table_threats, *self.image_threats)
+
+    @property
+    def batteries(self) -> tuple[ImageThreat, ...]:
+        """Those of them that are searched by attacks, and not bounded."""
+        return tuple(threat for threat in self.image_threats if threat.tier)
+
+    @property
     def group_columns(self) -> tuple[str, ...]:
         """Names of the group columns that the principles refer to."""
         names = {name for p in self.principles for name in p.constraint.columns}
@@ -310,6 +329,30 @@ class Constitution:
                         f"sensitive; if that is meant, say threat.sensitive: [{name}], "
                         "else leave it out."
                     )
+
+    def require_slopes(self, *, trees: bool, own: bool) -> None:
+        """Refuses attacks on images of models that have no slopes, or no bounds.
+
+        Args:
+            trees: whether trees are trained, which answer in steps.
+            own: whether a user's own module is, which has no bounds.
+
+        Raises:
+            ConstitutionError: there is such an attack.
+        """
+        for p in self.principles:
+            if p.constraint.image_threat and trees:
+                raise ConstitutionError(
+                    f"Principle {p.id!r} attacks images, but training.learner is "
+                    "trees, which have no slopes for a battery to follow and no "
+                    "bounds; train nets, or leave it out."
+                )
+            if p.constraint.metric == CERTIFIED and own:
+                raise ConstitutionError(
+                    f"Principle {p.id!r} promises {CERTIFIED}, but training.model is "
+                    "a module of your own, which has no bounds here; promise "
+                    f"{ROBUST}, or train nets of the pipeline."
+                )
 
     def principle(self, name: str) -> Principle:
         """Returns the principle with this id."""

@@ -11,6 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safescale_ammt.constitution.entries import number, section, text
+from safescale_ammt.constitution.image_threats import (
+    ImageThreat,
+    is_ball,
+    read_image_threat,
+)
 from safescale_ammt.constitution.losses import BoundedLoss, read_loss
 from safescale_ammt.constitution.table_threats import TableThreat, read_table_threat
 from safescale_ammt.constitution.threats import Threat, read_threat
@@ -23,12 +28,20 @@ SKILL_METRICS = ("auc", "balanced_accuracy", "precision", "recall")
 """Measures of use that a rare class does not blind, as it blinds accuracy."""
 ROBUST = "robust_accuracy"
 """Right answers that are left under attack: of a module's inputs in the Python API, of
-a table's columns in the pipeline."""
+a table's columns or an image's pixels in the pipeline."""
+CERTIFIED = "certified_accuracy"
+"""Right answers that no change of an image's pixels can turn, by bounds."""
+ATTACKED = (ROBUST, CERTIFIED)
+FLAGS = "attack_sanity_flags"
+"""Checks of the batteries on images that are raised: the attacks may be too weak."""
 LOSS_GAP = "loss_gap"
 """Mean bounded losses of groups; the Python API's trainer alone predicts numbers."""
-UNJUDGED = ("certified_accuracy", "corruption_accuracy", "attack_sanity_flags")
+UNJUDGED = ("corruption_accuracy",)
 """Metrics of robustness that nothing judges yet."""
-JUDGED = ("accuracy", *SKILL_METRICS, *GROUP_METRICS, "calibration_error", ROBUST)
+JUDGED = (
+    *("accuracy", *SKILL_METRICS, *GROUP_METRICS, "calibration_error"),
+    *(*ATTACKED, FLAGS),
+)
 """Metrics that `evaluate_safety` has an evaluator for."""
 METRICS = (*JUDGED, *UNJUDGED, LOSS_GAP)
 FLOORS = ("accuracy", "balanced_accuracy", "recall")
@@ -47,8 +60,7 @@ _HIGHER_IS_BETTER = {
     "accuracy",
     *SKILL_METRICS,
     "dp_ratio",
-    "robust_accuracy",
-    "certified_accuracy",
+    *ATTACKED,
     "corruption_accuracy",
 }
 _ELSEWHERE = {LOSS_GAP: ", and only train_model of the Python API predicts numbers"}
@@ -73,6 +85,9 @@ class Constraint:
         threat: what an attacker may change of a module's inputs, of `robust_accuracy`.
         loss: whose means are compared, of `loss_gap`.
         table_threat: what an attacker may change of a table's row, likewise.
+        image_threat: what an attacker may change of an image, likewise and of
+            `certified_accuracy`.
+        doubted: whether checks of the attack on it are raised; no part of its form.
     """
 
     metric: str
@@ -87,6 +102,8 @@ class Constraint:
     threat: Threat | None = None
     loss: BoundedLoss | None = None
     table_threat: TableThreat | None = None
+    image_threat: ImageThreat | None = None
+    doubted: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -95,12 +112,33 @@ class Constraint:
 
     @property
     def attack(self) -> str | None:
-        """Says what is changed of a table's rows, None where nothing is."""
-        return self.table_threat.name if self.table_threat else None
+        """Says what is changed of a table's rows or images, None where nothing is."""
+        return threat.name if (threat := self.judged_threat) else None
+
+    @property
+    def judged_threat(self) -> TableThreat | ImageThreat | None:
+        """What the pipeline's judge attacks, None where it attacks nothing."""
+        return self.table_threat or self.image_threat
+
+    @property
+    def of_changed_rows(self) -> bool:
+        """Whether it is not told by answers to rows as they are."""
+        return self.metric in (*ATTACKED, FLAGS)
+
+    @property
+    def empirical(self) -> bool:
+        """Whether survivors of a battery count for it: an upper bound, and no proof."""
+        return self.metric == ROBUST and self.image_threat is not None
 
     @property
     def provable(self) -> bool:
-        """Whether rows can show it: who survives a search may still break."""
+        """Whether rows can count for it: who survives a search may still break.
+
+        Survivors of a battery count by the constitution's own word (`empirical`),
+        unless it only took a first look or its checks are raised.
+        """
+        if self.image_threat:
+            return self.image_threat.shows and not self.doubted
         return self.table_threat is None or self.table_threat.enumerated
 
     @property
@@ -125,9 +163,10 @@ class Constraint:
                 f"a line that moves with {self.reference} is none that training can "
                 "hold; promise an accuracy of at least a threshold beside it"
             )
-        if self.table_threat is not None:
+        if self.judged_threat is not None:
+            what = "columns" if self.table_threat else "pixels"
             return (
-                "the pipeline does not train for changes of columns; the gate judges "
+                f"the pipeline does not train for changes of {what}; the gate judges "
                 "it all the same"
             )
         surrogate = self.threat is not None or self.loss is not None
@@ -188,7 +227,7 @@ class Principle:
     def to_dict(self) -> dict[str, Any]:
         """Returns the canonical mapping: defaults filled in, None left out."""
         c = self.constraint
-        attack = c.threat or c.table_threat
+        attack = c.threat or c.judged_threat
         fields = {
             "metric": c.metric,
             "group": c.group,
@@ -263,9 +302,10 @@ def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constra
             f"{where}.metric is {metric!r}, unknown; {one_of(JUDGED, metric)}."
         )
     # A promise that nobody judges would look fulfilled: it is refused, not ignored.
-    attacked = metric == ROBUST
+    attacked = metric in (*ATTACKED, FLAGS)
     of_numbers = numbers and metric == LOSS_GAP
-    if metric not in JUDGED and not of_numbers:
+    known = metric in JUDGED and not (attacks and metric in (CERTIFIED, FLAGS))
+    if not known and not of_numbers:
         raise ConstitutionError(
             f"{where}.metric {metric} has no evaluator in this version"
             f"{_ELSEWHERE.get(metric, '')}; {one_of(JUDGED)}."
@@ -279,23 +319,29 @@ def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constra
             f"{where}.threat is given, but {metric} is judged without an attack; "
             "remove it."
         )
+    threat, under = entry.get("threat", {}), f"{where}.threat"
+    counted, of_images = metric == FLAGS, metric in (CERTIFIED, FLAGS)
+    of_images |= attacked and not attacks and is_ball(threat)
     constraint = Constraint(
         metric=metric,
         op=str(entry.get("op", _natural_op(metric))),
-        threshold=number(entry, "threshold", where),
+        threshold=number({"threshold": 0.0, **entry}, "threshold", where)
+        if counted
+        else number(entry, "threshold", where),
         group=entry.get("group"),
-        tier=str(entry.get("tier", "hard")),
+        tier=str(entry.get("tier", "inviolable" if counted else "hard")),
         reference=entry.get("reference"),
         delta=number(entry, "delta", where),
         floor=number(entry, "floor", where),
         given=entry.get("given"),
         # Without one nobody knows what is promised: none is the default.
-        threat=read_threat(entry.get("threat", {}), f"{where}.threat")
-        if attacked and attacks
-        else None,
+        threat=read_threat(threat, under) if attacked and attacks else None,
         loss=read_loss(entry.get("loss", {}), f"{where}.loss") if of_numbers else None,
-        table_threat=read_table_threat(entry.get("threat", {}), f"{where}.threat")
-        if attacked and not attacks
+        table_threat=read_table_threat(threat, under)
+        if attacked and not attacks and not of_images
+        else None,
+        image_threat=read_image_threat(threat, under, proven=metric == CERTIFIED)
+        if of_images
         else None,
     )
     _check_constraint(constraint, where)
@@ -327,10 +373,15 @@ def _check_constraint(c: Constraint, where: str) -> None:
     grouped = c.metric in (*GROUP_METRICS, LOSS_GAP)
     if not named and (c.group is not None or grouped):
         raise ConstitutionError(f"{where}.group must name a group for {c.metric}.")
-    if c.metric in ("accuracy", *SKILL_METRICS) and c.group is not None:
+    if c.metric in ("accuracy", *SKILL_METRICS, FLAGS) and c.group is not None:
         raise ConstitutionError(
             f"{where}.group is {c.group!r}, but {c.metric} is judged over all rows; "
             f"{one_of(GROUP_METRICS)} for groups."
+        )
+    if c.metric == FLAGS and (c.threshold or 0) >= 1:
+        raise ConstitutionError(
+            f"{where}.threshold is {c.threshold:g}, but an attack shows little once a "
+            "check of it is raised; say 0, the default."
         )
     _check_given(c, where)
     _check_line(c, where)

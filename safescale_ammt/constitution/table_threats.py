@@ -135,12 +135,6 @@ def read_table_threat(raw: Any, where: str) -> TableThreat:
         ConstitutionError: an unknown key, a change that changes nothing, or more
             changes than columns.
     """
-    if isinstance(raw, Mapping) and {"norm", "eps"} & set(raw):
-        raise ConstitutionError(
-            f"{where} is a ball around a module's inputs, which train_model of the "
-            "Python API alone attacks; rows of a table are changed by column, as "
-            "{changes: 1, columns: {age: {by: 2, step: 1}}}."
-        )
     entry = section(raw, where, ("changes", "columns", "sensitive"))
     columns = entry.get("columns")
     if not isinstance(columns, Mapping) or not columns:

@@ -21,8 +21,8 @@ from safescale_ammt.binomial.two_rates import (
     ratio_upper,
     shows_below,
 )
-from safescale_ammt.constitution.principles import ROBUST, Constraint
-from safescale_ammt.judging.attack_words import EVERY, SEARCHED
+from safescale_ammt.constitution.principles import ATTACKED, Constraint
+from safescale_ammt.judging.attack_words import EVERY, SEARCHED, image_method
 from safescale_ammt.judging.certify import (
     GroupHits,
     Hits,
@@ -96,13 +96,16 @@ def bounds(constraint: Constraint, hits: Hits, alpha: float) -> Bounds:
     each = [float(rate_p_above(x, n, line_at(constraint))) for x, n in columns(large)]
     adjusted = min(1.0, min(each, default=1.0) * max(1, len(each)))
     low, high = max(lower, default=0.0), max(upper)
-    if constraint.metric == ROBUST:
+    if constraint.metric in ATTACKED:
         low, high = 1 - high, 1 - low
     return _of_attack(constraint, Bounds(low, high, adjusted, "Clopper-Pearson"))
 
 
 def _of_attack(constraint: Constraint, found: Bounds) -> Bounds:
     """Returns bounds with the attack behind them: a search bounds from above alone."""
+    if constraint.image_threat:
+        lower = found.lower if constraint.provable else 0.0
+        return replace(found, lower=lower, method=image_method(constraint.image_threat))
     if constraint.table_threat is None:
         return found
     if constraint.table_threat.enumerated:

@@ -24,7 +24,7 @@ from safescale_ammt.binomial.exact import Line
 from safescale_ammt.binomial.intervals import rate_p_above, rate_p_below
 from safescale_ammt.binomial.paired import gain_p_above, shows_gain
 from safescale_ammt.binomial.two_rates import shows_above, shows_below
-from safescale_ammt.constitution.principles import ROBUST, Constraint
+from safescale_ammt.constitution.principles import ATTACKED, Constraint
 from safescale_ammt.judging.evidence import IntArray
 from safescale_ammt.judging.group_rates import Rates
 from safescale_ammt.judging.skill import MeanHits, SkillHits, TwoClassHits
@@ -190,14 +190,14 @@ def breaches(constraint: Constraint, hits: Hits) -> BoolArray:
 
 def compares(constraint: Constraint) -> bool:
     """Whether the metric compares groups pairwise (else each with the line)."""
-    return constraint.metric not in ("worst_group_error", ROBUST)
+    return constraint.metric not in ("worst_group_error", *ATTACKED)
 
 
 def line_at(constraint: Constraint) -> float:
     """The line of what hits count: the constraint's threshold, 0 if it has none."""
     line = float(constraint.threshold or 0.0)
     # Of groups under attack the rows that do not survive are counted, as errors are.
-    return 1 - line if constraint.metric == ROBUST else line
+    return 1 - line if constraint.metric in ATTACKED else line
 
 
 def columns(hits: GroupHits) -> Iterator[tuple[IntArray, int]]:

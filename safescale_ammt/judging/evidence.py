@@ -29,6 +29,7 @@ from safescale_ammt.files.canonical import digest_json
 from safescale_ammt.files.memory import check_fits
 from safescale_ammt.files.parquet import fitting, fixed_bytes
 from safescale_ammt.files.regular import open_regular
+from safescale_ammt.judging.batteries import METADATA, BatteryRecord, read, written
 
 IntArray = NDArray[Any]
 """Whole numbers: counts, or codes in the smallest type that holds them."""
@@ -70,6 +71,7 @@ class Evidence:
         positive: the positive class code, None: maximum over all classes.
         attacks: key of a threat -> (outcomes in words, codes (n,) into them).
         slices: rows of each confirmed slice (n,), bool.
+        batteries: key of a threat -> how images were attacked under it.
     """
 
     label: IntArray
@@ -84,6 +86,7 @@ class Evidence:
         default_factory=dict
     )
     slices: tuple[NDArray[np.bool_], ...] = ()
+    batteries: Mapping[str, BatteryRecord] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = {
@@ -162,7 +165,10 @@ def write_evidence(
         n: pa.array(values, pa.string()) for n, (values, _) in evidence.worded.items()
     }
     kinds = kinds_of(texts, len(evidence.slices))
-    with pq.ParquetWriter(sink, pa.schema(kinds), compression="zstd") as writer:
+    # Of what is no column of rows the file's head tells; most evidence has none.
+    head = {METADATA: written(evidence.batteries)} if evidence.batteries else None
+    layout = pa.schema(kinds, metadata=head)
+    with pq.ParquetWriter(sink, layout, compression="zstd") as writer:
         for at in range(0, len(evidence.label), PART_ROWS):
             own = slice(at, at + PART_ROWS)
             # The hashes' bytes are the column's buffer: no row becomes an object.
@@ -179,7 +185,7 @@ def write_evidence(
                 table[name] = texts[name].take(pa.array(codes[own]))
             for i, inside in enumerate(evidence.slices):
                 table[f"{SLICE}{i + 1}"] = pa.array(inside[own])
-            writer.write_table(pa.table(table))
+            writer.write_table(pa.table(table, metadata=head))
 
 
 def evidence_digest(evidence: Evidence, rows: NDArray[Any]) -> str:
@@ -194,6 +200,8 @@ def evidence_digest(evidence: Evidence, rows: NDArray[Any]) -> str:
         parts[name] = _column_digest(column, kind.to_pandas_dtype())
     for name, (values, codes) in evidence.worded.items():
         parts[name] = [list(values), _column_digest(codes, np.int64)]
+    if evidence.batteries:
+        parts["batteries"] = written(evidence.batteries).decode()
     return digest_json(parts)
 
 
@@ -241,6 +249,7 @@ def read_evidence(
     at, inside = 0, [f"{SLICE}{i + 1}" for i in range(slices)]
     with opened(path, worded, rows, slices) as file:
         count = file.metadata.num_rows
+        head = (file.schema_arrow.metadata or {}).get(METADATA, b"{}")
         check_fits(count * ROOM, str(path))
         hashes = np.empty(count, f"V{ROW_BYTES}")
         columns: dict[str, NDArray[Any]] = {
@@ -273,6 +282,7 @@ def read_evidence(
         classes=len(classes),
         positive=classes.index(positive) if positive else None,
         slices=members,
+        batteries=read(head, str(path)),
         **columns,
     )
     return evidence, hashes.view(np.uint8).reshape(-1, ROW_BYTES)

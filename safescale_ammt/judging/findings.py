@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from safescale_ammt.constitution.principles import ROBUST, Constraint
+from safescale_ammt.constitution.principles import ATTACKED, Constraint
 from safescale_ammt.errors import InputError
 from safescale_ammt.files.typed_json import build
 
@@ -102,7 +102,7 @@ class Finding:
         by_group: rates behind the value.
         given: the column within whose values groups are compared, as in its
             constraint.
-        attack: what was changed of rows, in words, of `robust_accuracy` on tables.
+        attack: what was changed of rows or images, in words, if anything was.
     """
 
     principle: str
@@ -200,18 +200,18 @@ def worst_value(metric: str, kinds: Iterable[Sequence[float]]) -> float | None:
     """Returns a group metric of the kinds of rate that have a value, None without any.
 
     Args:
-        metric: a gap, `dp_ratio`, `worst_group_error` or `robust_accuracy`.
+        metric: a gap, `dp_ratio`, `worst_group_error`, or accuracy under attack.
         kinds: of each kind of rate (and class) the groups' rates.
     """
     values = [v for v in (kind_value(metric, r) for r in kinds) if v is not None]
-    return (min if metric in ("dp_ratio", ROBUST) else max)(values, default=None)
+    return (min if metric in ("dp_ratio", *ATTACKED) else max)(values, default=None)
 
 
 def kind_value(metric: str, rates: Sequence[float]) -> float | None:
     """Returns a group metric of one kind of rate, None where it is not defined."""
     if metric == "worst_group_error":
         return max(rates, default=None)
-    if metric == ROBUST:
+    if metric in ATTACKED:
         return min(rates, default=None)
     # One group is like no other, and 0 / 0 is no ratio.
     if len(rates) < 2 or (metric == "dp_ratio" and max(rates) == 0):

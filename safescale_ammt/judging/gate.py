@@ -25,6 +25,7 @@ from safescale_ammt.constitution.promise_warnings import (
     promises_something,
 )
 from safescale_ammt.errors import InputError, one_of
+from safescale_ammt.judging.attack_words import EMPIRICAL
 from safescale_ammt.judging.findings import HOLDS, UNDECIDED, Finding
 
 PASS, NEEDS_HUMAN, FAIL = "pass", "needs_human", "fail"
@@ -125,6 +126,12 @@ def decide(
         for p in constitution.principles
         if p.constraint.promises_nothing
     ]
+    if decision == PASS:
+        reasons += [
+            f"{p.id} is empirical. {EMPIRICAL}."
+            for p in constitution.hard
+            if p.constraint.empirical and not p.constraint.promises_nothing
+        ]
     if allowed:
         reasons += [f"Allowed by gate.allow_constant: {doubt}" for doubt in doubts]
     return Decision(

@@ -17,13 +17,14 @@ from safescale_ammt.binomial.intervals import clopper_pearson
 from safescale_ammt.binomial.paired import gain_p_above, tango_statistic
 from safescale_ammt.constitution.constitution import GroupRule
 from safescale_ammt.constitution.principles import (
+    ATTACKED,
+    FLAGS,
     MAJORITY,
-    ROBUST,
     Constraint,
     Principle,
 )
 from safescale_ammt.errors import InputError
-from safescale_ammt.judging.attack_words import told
+from safescale_ammt.judging.attack_words import COUNTED, told
 from safescale_ammt.judging.bounds import Bounds, bounds
 from safescale_ammt.judging.calibration import (
     BINS,
@@ -44,7 +45,7 @@ from safescale_ammt.judging.findings import (
     reason,
 )
 from safescale_ammt.judging.group_rates import GroupTable, group_tables, table_value
-from safescale_ammt.judging.robust import robust_table, survivors
+from safescale_ammt.judging.robust import raised_checks, robust_table, survivors
 from safescale_ammt.judging.skill import RATES, area, balance, rate_hits
 
 
@@ -68,15 +69,21 @@ def judge(
         InputError: the evidence lacks the principle's group, or the twin.
     """
     c = principle.constraint
+    if c.metric == FLAGS:
+        return judge_checks(principle, evidence, alpha)
+    if c.empirical and evidence.batteries and raised_checks(evidence, c):
+        # Nothing is known of an attack whose checks are raised, so nothing is shown.
+        c = replace(c, doubted=True)
+        principle = replace(principle, constraint=c)
     if c.metric == "calibration_error":
         return _judge_calibration(principle, evidence, group_rule, alpha, bins)
-    if c.metric in ("accuracy", *RATES) or (c.metric == ROBUST and c.group is None):
+    if c.metric in ("accuracy", *RATES) or (c.metric in ATTACKED and c.group is None):
         return _judge_rate(principle, evidence, alpha)
     if c.metric in ("auc", "balanced_accuracy"):
         skill = area(evidence) if c.metric == "auc" else balance(evidence)
         value = float(skill.value) if skill.has_value else None
         return _test(principle, skill, _Estimate(value, ()), alpha)
-    attacked = c.metric == ROBUST
+    attacked = c.metric in ATTACKED
     tables: tuple[GroupTable, ...] = (
         (robust_table(evidence, c),)
         if attacked
@@ -113,7 +120,30 @@ def judge(
     )
     few_anywhere = np.any(small, axis=0)
     found = _test(principle, GroupHits(hits, few_anywhere), estimate, alpha)
-    return replace(found, reason=found.reason + told(found, len(evidence.label)))
+    return with_attack(found, c, evidence)
+
+
+def judge_checks(principle: Principle, evidence: Evidence, alpha: float) -> Finding:
+    """Counts the checks of a battery that are raised: a fact, and no estimate."""
+    names = raised_checks(evidence, principle.constraint)
+    count = float(len(names))
+    outcome = HOLDS if count <= principle.constraint.line else FAILS
+    limits = Bounds(count, count, float(not count), COUNTED)
+    found = _finding(principle, limits, outcome, _Estimate(count, ()), alpha)
+    which = f": {', '.join(names)}" if names else ""
+    reason = (
+        f"{len(names)} of the attack's own checks are raised under {found.attack}"
+        f"{which}; {found.op} {found.threshold:g} is promised."
+    )
+    return replace(found, reason=reason)
+
+
+def with_attack(found: Finding, c: Constraint, evidence: Evidence) -> Finding:
+    """Returns a finding whose sentence says what its attack does not show."""
+    words = told(found, len(evidence.label))
+    if c.image_threat and (own := evidence.batteries.get(c.image_threat.key)):
+        words += own.doubts
+    return replace(found, reason=found.reason + words)
 
 
 @dataclass(frozen=True)
@@ -142,7 +172,7 @@ def _judge_rate(principle: Principle, evidence: Evidence, alpha: float) -> Findi
     # A rate without trials is not defined, as with the rates of groups.
     estimate = _Estimate(float(difference) / pair.rows if pair.rows else None, rates)
     found = _test(principle, pair, estimate, alpha)
-    return replace(found, reason=found.reason + told(found, len(evidence.label)))
+    return with_attack(found, c, evidence)
 
 
 def reference_answers(evidence: Evidence, c: Constraint) -> Sequence[IntArray]:
@@ -174,8 +204,8 @@ def paired_hits(evidence: Evidence, c: Constraint) -> PairedHits:
     Raises:
         InputError: the twin is needed, but the evidence has no predictions of it.
     """
-    if c.metric in RATES or c.table_threat is not None:
-        attacked = c.table_threat is not None
+    if c.metric in RATES or c.judged_threat is not None:
+        attacked = c.judged_threat is not None
         hits, trials = (
             survivors(evidence, c) if attacked else rate_hits(c.metric, evidence)
         )

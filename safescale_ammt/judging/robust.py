@@ -1,21 +1,26 @@
-"""Robust accuracy on tables: counted from what became of each row under an attack.
+"""Robust accuracy: counted from what became of each row under an attack.
 
 Where each permitted change was tried (`table_attack`), a row that survived is right
-under all of them: its share is a rate like accuracy, and its bound is certified. Where
-changes were searched, survivors may still break: the share is an upper bound, which can
-show a violation and never that a promise is kept.
+under all of them: its share is a rate like accuracy, and its bound is certified; so it
+is of images that bounds certify. Where changes were searched, survivors may still
+break: the share is an upper bound, which can show a violation and never that a promise
+is kept. Of a battery on images it is an upper bound too; a promise that names one is
+about its survivors, and a raised check leaves it open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import ROBUST, Constraint
+from safescale_ammt.constitution.image_threats import ImageThreat
+from safescale_ammt.constitution.principles import CERTIFIED as CERTIFIED_ACCURACY
+from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.errors import IntegrityError
 from safescale_ammt.judging.drawn_rows import drawn
@@ -28,6 +33,9 @@ from safescale_ammt.judging.table_attack import (
     WRONG,
 )
 
+CERTIFIED, OPEN = "certified", "not certified"
+"""What becomes of an image by bounds: no change turns its answer, or nobody knows."""
+
 
 def outcome(evidence: Evidence, c: Constraint) -> tuple[NDArray[Any], NDArray[Any]]:
     """Returns which rows survived the threat, and which were tried at all, (n,).
@@ -35,15 +43,17 @@ def outcome(evidence: Evidence, c: Constraint) -> tuple[NDArray[Any], NDArray[An
     Raises:
         IntegrityError: the evidence does not say what became of the rows.
     """
-    assert c.table_threat is not None
-    key = c.table_threat.key
-    if not {SURVIVED, NOT_DRAWN} <= set(evidence.attacks.get(key, ((),))[0]):
+    threat = c.judged_threat
+    assert threat is not None
+    stood = CERTIFIED if c.metric == CERTIFIED_ACCURACY else SURVIVED
+    unsaid = c.empirical and threat.key not in evidence.batteries
+    words, codes = evidence.attacks.get(threat.key, ((), np.zeros(0)))
+    if unsaid or not {stood, NOT_DRAWN} <= set(words):
         raise IntegrityError(
             "The evidence does not say what became of rows under "
-            f"{c.table_threat.name} (attack {key}); judge the model anew."
+            f"{threat.name} (attack {threat.key}); judge the model anew."
         )
-    words, codes = evidence.attacks[key]
-    survived, tried = (codes == words.index(w) for w in (SURVIVED, NOT_DRAWN))
+    survived, tried = (codes == words.index(w) for w in (stood, NOT_DRAWN))
     return survived, ~tried
 
 
@@ -65,15 +75,16 @@ def robust_table(evidence: Evidence, c: Constraint) -> GroupTable:
         positive = tried & (evidence.label == classes[0])
         positives = np.bincount(codes[positive], minlength=size)
     hits = np.bincount(codes[survived], minlength=size)
-    return GroupTable(values, rows, positives, (Rates(ROBUST, hits, rows),))
+    return GroupTable(values, rows, positives, (Rates(c.metric, hits, rows),))
 
 
 def faults(evidence: Evidence) -> Iterator[str]:
     """Says where outcomes of attacks contradict the answers beside them."""
     right = evidence.prediction == evidence.label
     for key, (words, codes) in evidence.attacks.items():
-        known = {SURVIVED, WRONG, NOT_DRAWN}
-        if set(words[:3]) != known or not all(w.startswith(BROKEN) for w in words[3:]):
+        stood = CERTIFIED if CERTIFIED in words else SURVIVED
+        rest = all(w.startswith(BROKEN) or w == OPEN for w in words[3:])
+        if set(words[:3]) != {stood, WRONG, NOT_DRAWN} or not rest:
             yield f"The outcomes of attack {key} are not those of an attack."
             continue
         # Who is answered wrong anyway was not attacked, and may not count as broken.
@@ -124,4 +135,63 @@ def attack_figures(evidence: Evidence, constitution: Constitution) -> dict[str, 
             "wrong": int(counts[WRONG]),
             "broken_by": broken,
         }
+    for ball in constitution.image_threats:
+        found[ball.key] = image_figures(evidence, ball)
     return found
+
+
+def image_figures(evidence: Evidence, threat: ImageThreat) -> dict[str, Any]:
+    """Describes one attack on images: as `attack_figures`, by class and group too."""
+    words, codes = evidence.attacks[threat.key]
+    counts = dict(zip(words, np.bincount(codes, minlength=len(words)), strict=True))
+    tried = codes != words.index(NOT_DRAWN)
+    # A forged order of words would move the counts: by the word, not by its place.
+    stood = codes == words.index(SURVIVED if threat.tier else CERTIFIED)
+    broken = {
+        word.removeprefix(BROKEN): int(n)
+        for word, n in counts.items()
+        if word.startswith(BROKEN) and n >= LEAST_SHOWN
+    }
+    classes = tuple(map(str, range(evidence.classes)))
+    split = {"": (classes, evidence.label), **evidence.groups}
+    found: dict[str, Any] = {
+        "threat": threat.name,
+        "rows": int(tried.sum()),
+        "survived": int(stood.sum()),
+        "wrong": int(counts[WRONG]),
+        "broken_by": broken,
+        "open": int(counts.get(OPEN, 0)),
+        # Of so few rows that they tell of persons there is no number.
+        "by": [
+            {"group": name, "value": value, "rows": int(n), "survived": int(own)}
+            for name, (values, places) in split.items()
+            for value, n, own in zip(
+                values,
+                np.bincount(places[tried], minlength=len(values)),
+                np.bincount(places[stood], minlength=len(values)),
+                strict=True,
+            )
+            if n >= LEAST_SHOWN
+        ],
+    }
+    if battery := evidence.batteries.get(threat.key):
+        found["battery"] = asdict(battery) | {
+            "attacks": list(battery.attacks),
+            "checks": [asdict(check) for check in battery.checks],
+        }
+    return found
+
+
+def raised_checks(evidence: Evidence, c: Constraint) -> tuple[str, ...]:
+    """Returns the names of the battery's checks that are raised under a threat.
+
+    Raises:
+        IntegrityError: the evidence does not say.
+    """
+    assert c.image_threat is not None
+    if c.image_threat.key not in evidence.batteries:
+        raise IntegrityError(
+            "The evidence does not say which checks of the attacks are raised under "
+            f"{c.image_threat.name}; judge the model anew."
+        )
+    return evidence.batteries[c.image_threat.key].raised

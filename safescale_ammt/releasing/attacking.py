@@ -12,22 +12,26 @@ from pathlib import Path
 
 import numpy as np
 
+from safescale_ammt.constitution.image_threats import ImageThreat
 from safescale_ammt.constitution.table_threats import TableThreat
 from safescale_ammt.data.holdout import StoredRows
+from safescale_ammt.judging.batteries import BatteryRecord
 from safescale_ammt.judging.drawn_rows import drawn
 from safescale_ammt.judging.evidence import Evidence, code_type
 from safescale_ammt.judging.table_attack import MOST_ANSWERS, TableAttack
 from safescale_ammt.model.predictor import Predictor
+from safescale_ammt.releasing.image_attacks import images_under
 
 
 def under_attack(
     model: Path,
     stored: StoredRows,
     evidence: Evidence,
-    threats: Sequence[TableThreat],
+    threats: Sequence[TableThreat | ImageThreat],
     holdout: str,
     *,
     most: int = MOST_ANSWERS,
+    seed: bytes = b"",
 ) -> Evidence:
     """Attacks a model at rows that it has answered, and adds what became of each.
 
@@ -35,9 +39,10 @@ def under_attack(
         model: a verified model artifact.
         stored: the rows.
         evidence: the model's answers to them.
-        threats: checked against the rows' schema (`check_threat`).
+        threats: checked against rows and model (`check_attacks`).
         holdout: identity digest of the holdout: rows and changes are drawn by it.
         most: answers to changed rows at most.
+        seed: of batteries on images.
     """
     if not threats:
         return evidence
@@ -45,8 +50,15 @@ def under_attack(
     # Of two classes a score is that of the second, whether it is declared or not.
     positive = 1 if evidence.classes == 2 else evidence.positive
     right = np.asarray(evidence.prediction == evidence.label)
-    found = {}
+    found, batteries = {}, dict[str, BatteryRecord]()
     for threat in threats:
+        if isinstance(threat, ImageThreat):
+            told, battery = images_under(
+                threat, model, stored, evidence, holdout=holdout, seed=seed
+            )
+            found[threat.key] = told[0], told[1].astype(code_type(len(told[0])))
+            batteries |= {threat.key: battery} if battery else {}
+            continue
         attack = TableAttack(threat, schema, holdout, positive)
         asked = sum(attack.permitted(batch.features) for batch in stored.batches())
         tried = np.ones(len(right), dtype=bool)
@@ -71,4 +83,4 @@ def under_attack(
                 )
         words, places = attack.told(codes)
         found[threat.key] = words, places.astype(code_type(len(words)))
-    return replace(evidence, attacks=found)
+    return replace(evidence, attacks=found, batteries=batteries)

@@ -52,6 +52,7 @@ from safescale_ammt.releasing.card import write_card
 from safescale_ammt.releasing.contents import (
     REQUIRED,
     REQUIRED_ANSWERED,
+    battery_words,
     check_code,
     check_copies,
     check_json,
@@ -197,6 +198,7 @@ def verify_bundle(path: Path | str, digest: str = "") -> BundleCheck:
         *_followed(verdict),
     )
     told = not_evidence(manifest.code_version, trained, judged, strange)
+    told += tuple(battery_words(verdict))
     return BundleCheck(manifest.identity, verdict, checks, told)
 
 

@@ -15,8 +15,9 @@ from safescale_ammt.files.artifacts import MANIFEST, Manifest, file_names
 from safescale_ammt.files.canonical import digest_json, json_file, read_json
 from safescale_ammt.files.code_package import CODE
 from safescale_ammt.files.library import code_version
-from safescale_ammt.judging.answer import ANSWER
+from safescale_ammt.judging.answer import ANSWER, Answer
 from safescale_ammt.judging.answer import KIND as ANSWERED
+from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.module_genome import KIND as MODULE
 from safescale_ammt.releasing.page import REPORT
 from safescale_ammt.reporting.logs import LOG_FILES, LOGS, TRAINING
@@ -247,6 +248,19 @@ def not_evidence(
             "that code by the training stage."
         )
     return (*said, *verdict_words(judged, strange))
+
+
+def battery_words(verdict: Verdict | Answer) -> list[str]:
+    """Says what of batteries on images is the judge's word."""
+    attacks = verdict.figures.get("attacks", {}) if isinstance(verdict, Verdict) else {}
+    if not any("battery" in attack for attack in attacks.values()):
+        return []
+    told = (
+        "What became of images under a battery, and which of its checks are raised: as "
+        "the judge wrote it; the sealed rows (--data) and torch show it. That its seed "
+        "is the judge's: the key in the store of data shows it."
+    )
+    return [told]
 
 
 def verdict_words(judged: Manifest, strange: Collection[str]) -> list[str]:

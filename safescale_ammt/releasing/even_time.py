@@ -19,12 +19,15 @@ STEP = 4.0
 def even_time(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
+    *,
+    step: float = STEP,
 ) -> Iterator[None]:
     """Ends a block at the next whole step after its beginning, failed or not.
 
     Args:
         clock: tells seconds.
         pause: waits for so many.
+        step: seconds.
 
     Example:
         with even_time():
@@ -34,4 +37,4 @@ def even_time(
     try:
         yield
     finally:
-        pause(-(clock() - begun) % STEP)
+        pause(-(clock() - begun) % step)

@@ -33,6 +33,12 @@ from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.model.logits import EXACT
 from safescale_ammt.model.predictor import DECISION, Predictor
 from safescale_ammt.releasing.attacking import under_attack
+from safescale_ammt.releasing.image_rescoring import (
+    attacked_again,
+    battery_departures,
+    repeatable,
+    seed_of,
+)
 from safescale_ammt.releasing.slice_rows import rows_inside
 
 Orders = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -145,15 +151,16 @@ def rescore(
     if not faults:
         tally = UnseenTally(sealed.schema)
         own = answered(bundle / "model", sealed.stored, tally)
-        threats = Constitution.from_dict(read_json(constitution)).table_threats
-        own = under_attack(
-            bundle / "model", sealed.stored, own, threats, sealed.identity
-        )
+        rule = Constitution.from_dict(read_json(constitution))
+        threats = repeatable(rule)
+        place = bundle / "model", sealed.stored
+        own = under_attack(*place, own, threats, sealed.identity, seed=seed_of(stated))
         # Which rows a slice has, its conditions say.
         given = verdict.slices.confirmed if verdict.slices else ()
         inside = rows_inside(sealed.stored, [found.proposal for found in given])
         own = replace(own, slices=inside)
         faults = [*departures(stated, own, orders, tolerance(bundle / "model"))]
+        faults += battery_departures(stated, own, orders)
     if faults:
         raise IntegrityError(
             f"The evidence departs from what {len(sealed.stored):,} sealed rows give: "
@@ -164,7 +171,7 @@ def rescore(
     return (
         f"The sealed rows of holdout {sealed.identity} are those of the evidence.",
         f"Model and twin give them the answers of the evidence, scores {close}.",
-        *(f"Under {threat.name} they end as the evidence says." for threat in threats),
+        *attacked_again(rule, threats),
     )
 
 
@@ -238,6 +245,8 @@ def compared(
     """Yields the name of each column of evidence with its two sides."""
     yield "label", stated.label, own.label
     for key, (words, codes) in own.attacks.items():
+        if key in own.batteries:
+            continue
         known = stated.attacks.get(key, ((), codes))
         # By words: either side numbers the columns that broke a row.
         places = [known[0].index(w) if w in known[0] else -1 for w in words]

@@ -12,6 +12,7 @@ from safescale_ammt.judging.assembly import rederive
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.contents import (
     NO_EVIDENCE,
+    battery_words,
     check_covered,
     check_json,
     check_present,
@@ -53,5 +54,6 @@ def verify_verdict(path: Path) -> tuple[Manifest, Verdict, list[str], list[str]]
         ),
         f"The gate decides {verdict.decision} on them.",
     ]
-    told = [*NO_EVIDENCE, ALONE, *verdict_words(judged, strange)]
+    told = [*NO_EVIDENCE, *battery_words(verdict), ALONE]
+    told += verdict_words(judged, strange)
     return judged, verdict, checks, told

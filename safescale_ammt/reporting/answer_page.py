@@ -43,7 +43,7 @@ def guaranteed(answer: Answer, constitution: Constitution) -> str:
             "were opened before, so that no model passes on them."
         )
     return (
-        f"{false_pass(answer.unit, constitution.gate.alpha)} That holds for all "
+        f"{false_pass(answer.unit, constitution)} That holds for all "
         "planned uses of the rows together, up to the first pass: each is judged at "
         f"level {answer.alpha:g}, and one bit of each is told."
     )

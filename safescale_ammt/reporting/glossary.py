@@ -63,6 +63,15 @@ TERM_WORDS = {
         "of their columns that the promise permits; by groups, that of the group "
         "where it is least."
     ),
+    "certified_accuracy": (
+        "the share of images that are answered right, and proven to stay so under any "
+        "change of their pixels that the promise permits; by groups, that of the group "
+        "where it is least."
+    ),
+    "attack_sanity_flags": (
+        "how many checks say that an attack may be too weak to show anything. 0 is "
+        "none."
+    ),
     "twin": (
         "a model of the same form, trained on the same rows without the constitution. "
         "Beside it one sees what the promises cost, and what they changed."

@@ -13,7 +13,7 @@ from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.promise_warnings import promises_something
 from safescale_ammt.constitution.table_threats import ENUMERATED
 from safescale_ammt.files.canonical import read_json
-from safescale_ammt.judging.attack_words import SEARCHED
+from safescale_ammt.judging.attack_words import BATTERY, SEARCHED
 from safescale_ammt.judging.findings import (
     FAILS,
     HOLDS,
@@ -115,6 +115,12 @@ def help_for(finding: Finding, verdict: Verdict, constitution: Constitution) -> 
         return (
             f"No search shows that a promise is kept. What would help: a threat of at "
             f"most {ENUMERATED} changes, of which every one is tried, or a person."
+        )
+    if finding.method.startswith(BATTERY) and finding.lower == 0:
+        return (
+            "Nothing is shown by a battery of tier smoke, or whose checks are raised. "
+            "What would help: tier full or release, a model that hides no slopes, or a "
+            "person."
         )
     times = rows_factor(finding)
     if times is not None:

@@ -10,11 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import MAJORITY, TWIN, Constraint
+from safescale_ammt.constitution.principles import (
+    MAJORITY,
+    ROBUST,
+    TWIN,
+    Constraint,
+)
 from safescale_ammt.constitution.promise_warnings import NOTHING, promises_something
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.data.schema import ENTITIES, RECORDS, ROWS
-from safescale_ammt.judging.attack_words import told
+from safescale_ammt.judging.attack_words import BATTERY, told
 from safescale_ammt.judging.findings import HOLDS, Finding, figure
 from safescale_ammt.judging.sampling_model import units_in_words
 from safescale_ammt.judging.verdict import REHEARSAL, Verdict
@@ -24,6 +29,10 @@ HEADLINES = {
     "some": (
         "Every hard promise that a model could break is shown to be kept; others "
         "promise nothing."
+    ),
+    "empirical": (
+        "Every hard promise is shown to be kept, that of robust accuracy on images as "
+        "far as its battery goes."
     ),
     "nothing": (
         "No hard promise is made that a model could break, so that nothing was tested: "
@@ -40,6 +49,7 @@ HEADLINES = {
     "fail": "The gate refuses this model: it will not be registered.",
 }
 """Decision -> one sentence. `some`: a pass where some hard promises promise nothing;
+`empirical`: a pass where one is of what survives a battery;
 `kept`: no pass, but not for want of a promise; `nothing`: for want of any promise."""
 SHORT = {"pass": "Pass", "needs_human": "Needs a person", "fail": "Fail"}
 """Decision -> the same in a word or three."""
@@ -57,6 +67,8 @@ METRICS = {
     "worst_group_error": "error of the worst group",
     "calibration_error": "calibration error",
     "robust_accuracy": "robust accuracy",
+    "certified_accuracy": "certified accuracy",
+    "attack_sanity_flags": "raised checks of an attack",
 }
 """Metric -> plain name."""
 DRAWS = {
@@ -82,6 +94,11 @@ MEANS = (
     ),
 )
 """What a guarantee does not say."""
+OF_BATTERIES = (
+    "Of robust accuracy on images that is the share which survives the battery named, "
+    "not the share which survives every attack."
+)
+"""What a guarantee means for a promise that a battery tests."""
 _OF_EVERY_TASK = ("accuracy", "balanced_accuracy")
 REFERENCES = {TWIN: "the twin's", MAJORITY: "the best constant's"}
 """Reference -> whose accuracy the line is drawn from."""
@@ -104,7 +121,9 @@ def decided(verdict: Verdict) -> tuple[str, str]:
     # that is judged on rows whose figures were read.
     hard = [f for f in verdict.findings if f.tier != "soft"]
     empty = [f for f in hard if f.promises_nothing]
-    if key == "pass" and empty:
+    if key == "pass" and any(f.method.startswith(BATTERY) for f in hard):
+        key = "empirical"
+    elif key == "pass" and empty:
         key = "some"
     elif key == "needs_human" and len(empty) == len(hard):
         key = "nothing"
@@ -183,19 +202,20 @@ def guarantee(verdict: Verdict, constitution: Constitution) -> str:
             "them. Such a verdict is at best one that needs a person."
         )
     unit = verdict.sampling.unit if verdict.sampling else ROWS
-    return false_pass(unit, constitution.gate.alpha)
+    return false_pass(unit, constitution)
 
 
-def false_pass(unit: str, alpha: float) -> str:
+def false_pass(unit: str, constitution: Constitution) -> str:
     """Says how likely a false pass is at most, over all planned submissions."""
+    empirical = any(p.constraint.empirical for p in constitution.hard)
     # The gate's whole alpha, not this submission's share: the shares of all planned
     # submissions add up to it. The condition is on the model, not on its passing.
     return (
         f"If {DRAWS[unit]} the population of interest and "
         "their labels can be trusted, then a model that violates any rate or utility "
         "promise marked hard passes this gate automatically with probability at most "
-        f"{alpha:g}."
-    )
+        f"{constitution.gate.alpha:g}."
+    ) + f" {OF_BATTERIES}" * empirical
 
 
 def in_one_sentence(verdict: Verdict, constitution: Constitution) -> str:
@@ -204,12 +224,14 @@ def in_one_sentence(verdict: Verdict, constitution: Constitution) -> str:
     if whole.startswith("None"):
         return f"None{whole.removeprefix('None').split('. ')[0].rstrip('.')}."
     unit = verdict.sampling.unit if verdict.sampling else ROWS
+    empirical = any(p.constraint.empirical for p in constitution.hard)
+    attacks = "attacks that its battery does not have, " if empirical else ""
     return (
         f"If {DRAWS[unit]} the population of interest and their labels can be trusted, "
         "a model that violates a hard rate or utility promise passes by itself with "
         f"probability at most {constitution.gate.alpha:g}; this is no probability "
-        "about the model at hand, and says nothing of drift, wrong labels or groups "
-        "that the constitution does not name."
+        f"about the model at hand, and says nothing of {attacks}drift, wrong labels or "
+        "groups that the constitution does not name."
     )
 
 
@@ -248,8 +270,11 @@ def limits(verdict: Verdict, constitution: Constitution) -> list[str]:
         sentences = [*sampled(verdict), *MEANS, soft]
     if attacked:
         sentences.append(
-            "Robust accuracy speaks of the changes that its threat permits, and of no "
-            "other."
+            "Accuracy under attack speaks of the changes that its threat permits, and "
+            "of no other."
+            if any(f.metric != ROBUST for f in attacked)
+            else "Robust accuracy speaks of the changes that its threat permits, and "
+            "of no other."
         )
     notes = ((f, told(f, verdict.rows).strip()) for f in attacked)
     sentences += [f"{f.principle}: {note}" for f, note in notes if note]

@@ -46,7 +46,6 @@ from safescale_ammt.data.bias_findings import examined_form, read_examined
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.dataset import ROW_COLUMN, Dataset
 from safescale_ammt.data.holdout import SEALED_ROWS, Holdout, StoredRows
-from safescale_ammt.data.row_changes import check_threats
 from safescale_ammt.data.row_keys import RowKeys
 from safescale_ammt.data.schema import Schema
 from safescale_ammt.data.splitting import ROW
@@ -90,10 +89,12 @@ from safescale_ammt.judging.verdict import (
 from safescale_ammt.printable import printable
 from safescale_ammt.releasing import ledger
 from safescale_ammt.releasing.answers import answer_summary, tell_answer
+from safescale_ammt.releasing.attack_seed import attack_seed, battery_time
 from safescale_ammt.releasing.attacking import under_attack
 from safescale_ammt.releasing.card import summary as summary_markdown
 from safescale_ammt.releasing.contents import OUTSIDE, check_covered
 from safescale_ammt.releasing.even_time import even_time
+from safescale_ammt.releasing.image_attacks import check_attacks
 from safescale_ammt.releasing.page import REPORT, page_from
 from safescale_ammt.releasing.rescoring import answered
 from safescale_ammt.releasing.same_rows import why_repeated
@@ -174,7 +175,7 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
     )
     manifests = inputs.verified(parsed)
     # What cannot be changed so is told before a use is counted.
-    check_threats(parsed, Schema.load(inputs.dataset))
+    check_attacks(parsed, inputs.dataset, inputs.model)
     # A rehearsal is use number 0 and guarantees nothing: it reads no sealed row.
     use = SealedUse(0, parsed.gate.planned_submissions, "none")
     with private_scratch(verdict) as scratch, ExitStack() as held:
@@ -202,13 +203,14 @@ def run(  # noqa: PLR0917 - one parameter per input of the stage
             schema, tally = stored.schema, UnseenTally(stored.schema)
             evidence = ask(inputs.model, stored, tally)
             # Changes are tried of right answers alone, and until one is wrong.
-            with evenly():
+            with evenly(), battery_time(parsed, one_bit=one_bit):
                 evidence = under_attack(
                     inputs.model,
                     stored,
                     evidence,
-                    parsed.table_threats,
+                    parsed.judged_threats,
                     manifests["holdout"].identity,
+                    seed=attack_seed(store, parsed, manifests, sealed=bool(counter)),
                 )
                 evidence, slices = with_slices(
                     stored, evidence, *searched, parsed.groups.min_n

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.config.sections import Threshold
 from safescale_ammt.constitution.constitution import Constitution, GroupRule
-from safescale_ammt.constitution.principles import ROBUST, Principle
+from safescale_ammt.constitution.principles import Principle
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.findings import FAILS, HOLDS, Finding
 from safescale_ammt.judging.judge import judge
@@ -143,7 +143,7 @@ class Selection:
             rows = self._as_evidence(self._unseen, answer, twin)
             # No attack shows that a promise holds: there, none may refute it.
             promised = [
-                p for p in self._constitution.hard if p.constraint.metric != ROBUST
+                p for p in self._constitution.hard if not p.constraint.of_changed_rows
             ]
             if all(
                 judge(p, rows, sizes, LIKELY).outcome == HOLDS for p in promised
@@ -209,8 +209,8 @@ class Selection:
         found = [
             judge(p, evidence, law.groups, law.gate.alpha)
             for p in law.principles
-            # Changes of a table's columns are the evaluator's alone.
-            if p.constraint.metric != ROBUST
+            # Changes of columns or pixels are the evaluator's alone.
+            if not p.constraint.of_changed_rows
         ]
         rows = self._rows.where(torch.from_numpy(self._halves[half]))
         return found + self._attacked(model, rows)

@@ -8,7 +8,8 @@ from promises import constitution, evidence_of
 from safety_world import CLASSES, submission, write_model
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import JUDGED, ROBUST
+from safescale_ammt.constitution.image_threats import read_image_threat
+from safescale_ammt.constitution.principles import CERTIFIED, FLAGS, JUDGED, ROBUST
 from safescale_ammt.constitution.promise_warnings import (
     NOTHING,
     promise_warnings,
@@ -30,8 +31,11 @@ from safescale_ammt.reporting.wording import MEANS, decided
 REAL = {"metric": "accuracy", "threshold": 0.6}
 AT_LEAST = (
     *("accuracy", "auc", "balanced_accuracy", "precision", "recall", "dp_ratio"),
-    ROBUST,
+    *(ROBUST, CERTIFIED),
 )
+# Raised checks are counted, and no line above 0 is accepted.
+MEASURED = [metric for metric in JUDGED if metric != FLAGS]
+BALL = {"norm": "linf", "eps": 0.1}
 THREAT = {"changes": 1, "columns": {"age": {"by": 1, "step": 1}}}
 GROUPED = (
     *("dp_gap", "tpr_gap", "fpr_gap", "eo_difference", "dp_ratio"),
@@ -42,16 +46,17 @@ GROUPED = (
 def line(metric: str, threshold: float, tier: str = "hard") -> dict[str, object]:
     group = {"group": "g"} if metric in GROUPED else {}
     tier = "soft" if metric == "calibration_error" else tier
-    threat = {"threat": THREAT} if metric == ROBUST else {}
+    threats = {ROBUST: {"threat": THREAT}, CERTIFIED: {"threat": BALL}}
+    threat = threats.get(metric, {})
     return {"metric": metric, "threshold": threshold, "tier": tier, **group, **threat}
 
 
-EMPTY = [line(m, 0.0 if m in AT_LEAST else 1.0) for m in JUDGED] + [
+EMPTY = [line(m, 0.0 if m in AT_LEAST else 1.0) for m in MEASURED] + [
     {"metric": "accuracy", "reference": "unconstrained_twin", "delta": -1},
     {"metric": "accuracy", "reference": "unconstrained_twin", "delta": -1, "floor": 0},
     {"metric": "accuracy", "reference": "majority", "delta": -1},
 ]
-FULL = [line(m, 0.001 if m in AT_LEAST else 0.999) for m in JUDGED] + [
+FULL = [line(m, 0.001 if m in AT_LEAST else 0.999) for m in MEASURED] + [
     {"metric": "accuracy", "reference": "unconstrained_twin", "delta": -0.999},
     {
         "metric": "accuracy",
@@ -68,10 +73,14 @@ def evidence() -> Evidence:
     score = np.where(rows.prediction == 1, 0.9, 0.1)
     # Under the attack, whose key is that of its changes, right answers stay so.
     outcomes = ("survived", "wrong as it is", "not drawn")
+    proofs = ("certified", "wrong as it is", "not drawn", "not certified")
     wrong = (rows.prediction != rows.label).astype(int)
     return Evidence(
         *(rows.label, rows.prediction, score, rows.groups, rows.prediction, score),
-        attacks={read_table_threat(THREAT, "threat").key: (outcomes, wrong)},
+        attacks={
+            read_table_threat(THREAT, "threat").key: (outcomes, wrong),
+            read_image_threat(BALL, "threat", proven=True).key: (proofs, wrong),
+        },
     )
 
 
@@ -191,7 +200,9 @@ def test_the_power_check_calls_nothing_certified_where_nothing_is_promised() -> 
 def test_empty_promises_cost_the_others_no_power_and_lift_no_doubt() -> None:
     # 750 of 800 rows are right where .955 is promised: p is about .012.
     promise = {"metric": "accuracy", "threshold": 0.955}
-    empty = [line(m, 0.0 if m in AT_LEAST else 1.0) for m in JUDGED if m != "accuracy"]
+    empty = [
+        line(m, 0.0 if m in AT_LEAST else 1.0) for m in MEASURED if m != "accuracy"
+    ]
     sizes = {"min_n": 20, "min_pos": 10}
     alone = judged(constitution(promise, groups=sizes))
     amid = judged(constitution(promise, *empty, groups=sizes))

@@ -272,7 +272,6 @@ def test_a_threat_reads_as_it_is_written_and_has_one_digest() -> None:
         ({"columns": ["age"]}, "names no column that may be changed"),
         ({"columns": {"age": "any"}, "sensitive": ["sex"]}, "sensitive is ['sex']; it"),
         ({"columns": {"age": "any"}, "immutable": []}, "Unknown key 'immutable'"),
-        ({"norm": "linf", "eps": 0.1}, "train_model of the Python API alone attacks"),
         ("all", "threat must be a mapping, found str"),
     ],
 )

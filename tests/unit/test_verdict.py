@@ -24,9 +24,10 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import (
+    ATTACKED,
+    FLAGS,
     GROUP_METRICS,
     JUDGED,
-    ROBUST,
     SKILL_METRICS,
 )
 from safescale_ammt.errors import InputError, IntegrityError
@@ -276,8 +277,8 @@ def test_every_metric_can_be_written_down_and_derived_again_with_rare_groups(
     rule = every_metric()
     verdict = write_verdict(tmp_path / "v", rule, rows, submission(MODEL))
 
-    # Robust accuracy needs outcomes of an attack: test_robust_tables.py.
-    assert {f.metric for f in verdict.findings} == {*JUDGED} - {ROBUST}
+    # Others need outcomes of an attack: test_robust_tables.py, test_image_attacks.py.
+    assert {f.metric for f in verdict.findings} == {*JUDGED} - {*ATTACKED, FLAGS}
     assert rederive(tmp_path / "v", rule).decision == verdict.decision == "needs_human"
     render(verdict, rule)
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from safescale_ammt.constitution.constitution import Constitution
-from safescale_ammt.constitution.principles import MAJORITY
+from safescale_ammt.constitution.principles import FLAGS, MAJORITY
 from safescale_ammt.constitution.promise_warnings import NOTHING
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.data.schema import ENTITIES, ROWS
@@ -65,7 +65,8 @@ def power_check(
         InputError: the counts lack a split or a group that the promises need.
     """
     alpha, group_rule = constitution.gate.alpha_k, constitution.groups
-    hard = constitution.hard
+    # Whether checks of an attack are raised is no matter of rows.
+    hard = [p for p in constitution.hard if p.constraint.metric != FLAGS]
     # All sizes first: counts that lack a group are refused before anything is drawn.
     sizes = [principle_sizes(p.constraint, counts, group_rule, shares) for p in hard]
     cases = [

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from safescale_ammt.constitution.constitution import GateRule
+from safescale_ammt.constitution.image_threats import SMOKE
 from safescale_ammt.constitution.principles import MAJORITY
 from safescale_ammt.constitution.table_threats import ENUMERATED
 from safescale_ammt.data.counts import LEAST_SHOWN
@@ -195,11 +196,7 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int, share: float) -> str:
         over = "accuracy minus the twin's"
     head = f"{power.principle} ({over} {power.op} {power.line:g})"
     if power.searched:
-        return (
-            f"{head} can never pass, because a search for more than {ENUMERATED} "
-            f"changes shows no promise: let {ENUMERATED} columns change at most, of "
-            "which every change is tried, or make it soft"
-        )
+        return f"{head} can never pass, because {unshown(power)}, or make it soft"
     if power.too_small:
         # Hidden counts may be large enough: then the gate might judge these groups.
         never = set(power.too_small) - set(power.hidden)
@@ -239,4 +236,17 @@ def fault(power: PrinciplePower, min_n: int, min_pos: int, share: float) -> str:
     return (
         f"{head} alone would pass with probability {power.spread.passes:.2f}, its "
         f"share is {share:.2f}: {least}, and the promised one needs {need}"
+    )
+
+
+def unshown(power: PrinciplePower) -> str:
+    """Says which attack shows no promise, and which one would."""
+    if (power.attack or "").endswith(f" {SMOKE}"):
+        return (
+            f"a battery of tier {SMOKE} is a first look and shows no promise: say "
+            "threat.tier full or release"
+        )
+    return (
+        f"a search for more than {ENUMERATED} changes shows no promise: let "
+        f"{ENUMERATED} columns change at most, of which every change is tried"
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.binomial.cells import Array
 from safescale_ammt.constitution.constitution import GroupRule
-from safescale_ammt.constitution.principles import ROBUST, Constraint
+from safescale_ammt.constitution.principles import ATTACKED, Constraint
 from safescale_ammt.data.counts import CROSSED, Counts, SplitCounts, Withheld
 from safescale_ammt.judging.evidence import IntArray, judged_classes
 from safescale_ammt.judging.group_rates import RATES_OF, GroupTable, Rates
@@ -110,6 +110,23 @@ def principle_sizes(
     group_rule: GroupRule,
     shares: Sequence[float] = (),
 ) -> Sizes:
+    """Reads the sizes of a principle from the counts; arguments as of `counted_sizes`.
+
+    Of images under a battery so many rows are judged as it attacks.
+    """
+    found = counted_sizes(constraint, counts, group_rule, shares)
+    threat = constraint.image_threat
+    if threat is None or threat.most_rows is None or found.rows <= threat.most_rows:
+        return found
+    return found.larger(threat.most_rows / found.rows)
+
+
+def counted_sizes(
+    constraint: Constraint,
+    counts: Counts,
+    group_rule: GroupRule,
+    shares: Sequence[float] = (),
+) -> Sizes:
     """Reads the sizes of a principle from the counts.
 
     Args:
@@ -124,7 +141,7 @@ def principle_sizes(
     """
     total = counts.split(SEALED).rows
     positive = counts.classes.index(counts.positive) if counts.positive else None
-    attacked = constraint.metric == ROBUST
+    attacked = constraint.metric in ATTACKED
     if constraint.metric not in RATES_OF and not (attacked and constraint.group):
         none, small = np.zeros((0, 0), dtype=np.int64), np.zeros(0, dtype=bool)
         shares = shares or class_shares(counts)
