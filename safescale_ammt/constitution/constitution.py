@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safescale_ammt.constitution.corruptions import Corruptions
 from safescale_ammt.constitution.entries import number, section, text, whole
 from safescale_ammt.constitution.image_threats import ImageThreat
 from safescale_ammt.constitution.principles import (
     CERTIFIED,
     ROBUST,
+    JudgedThreat,
     Principle,
     check_consistent,
     read_principle,
@@ -261,9 +263,15 @@ class Constitution:
         return tuple(dict.fromkeys(threat for threat in found if threat))
 
     @property
-    def judged_threats(self) -> tuple[TableThreat | ImageThreat, ...]:
-        """The threats that the pipeline's judge attacks rows under, each once."""
-        return (*self.table_threats, *self.image_threats)
+    def corruptions(self) -> tuple[Corruptions, ...]:
+        """What images meet of which principles speak, each once."""
+        found = (p.constraint.corruptions for p in self.principles)
+        return tuple(dict.fromkeys(each for each in found if each))
+
+    @property
+    def judged_threats(self) -> tuple[JudgedThreat, ...]:
+        """All ways in which the pipeline's judge changes rows, each once."""
+        return (*self.table_threats, *self.image_threats, *self.corruptions)
 
     @property
     def batteries(self) -> tuple[ImageThreat, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from safescale_ammt.constitution.corruptions import Corruptions, read_corruptions
 from safescale_ammt.constitution.entries import number, section, text
 from safescale_ammt.constitution.image_threats import (
     ImageThreat,
@@ -31,19 +32,20 @@ ROBUST = "robust_accuracy"
 a table's columns or an image's pixels in the pipeline."""
 CERTIFIED = "certified_accuracy"
 """Right answers that no change of an image's pixels can turn, by bounds."""
-ATTACKED = (ROBUST, CERTIFIED)
+CORRUPTED = "corruption_accuracy"
+"""Right answers to images that have met a corruption."""
+ATTACKED = (ROBUST, CERTIFIED, CORRUPTED)
+"""Right answers that are left when rows are changed."""
 FLAGS = "attack_sanity_flags"
 """Checks of the batteries on images that are raised: the attacks may be too weak."""
 LOSS_GAP = "loss_gap"
 """Mean bounded losses of groups; the Python API's trainer alone predicts numbers."""
-UNJUDGED = ("corruption_accuracy",)
-"""Metrics of robustness that nothing judges yet."""
 JUDGED = (
     *("accuracy", *SKILL_METRICS, *GROUP_METRICS, "calibration_error"),
     *(*ATTACKED, FLAGS),
 )
 """Metrics that `evaluate_safety` has an evaluator for."""
-METRICS = (*JUDGED, *UNJUDGED, LOSS_GAP)
+METRICS = (*JUDGED, LOSS_GAP)
 FLOORS = ("accuracy", "balanced_accuracy", "recall")
 """Measures of use that are sums of rates, and can be held to a floor."""
 # The optimizer's constraints are sums of rates.
@@ -61,9 +63,12 @@ _HIGHER_IS_BETTER = {
     *SKILL_METRICS,
     "dp_ratio",
     *ATTACKED,
-    "corruption_accuracy",
 }
 _ELSEWHERE = {LOSS_GAP: ", and only train_model of the Python API predicts numbers"}
+
+
+JudgedThreat = TableThreat | ImageThreat | Corruptions
+"""What the pipeline's judge knows how to change."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class Constraint:
         table_threat: what an attacker may change of a table's row, likewise.
         image_threat: what an attacker may change of an image, likewise and of
             `certified_accuracy`.
+        corruptions: what images meet, of `corruption_accuracy`.
         doubted: whether checks of the attack on it are raised; no part of its form.
     """
 
@@ -103,6 +109,7 @@ class Constraint:
     loss: BoundedLoss | None = None
     table_threat: TableThreat | None = None
     image_threat: ImageThreat | None = None
+    corruptions: Corruptions | None = None
     doubted: bool = False
 
     @property
@@ -116,9 +123,9 @@ class Constraint:
         return threat.name if (threat := self.judged_threat) else None
 
     @property
-    def judged_threat(self) -> TableThreat | ImageThreat | None:
-        """What the pipeline's judge attacks, None where it attacks nothing."""
-        return self.table_threat or self.image_threat
+    def judged_threat(self) -> JudgedThreat | None:
+        """How the pipeline's judge changes rows, None where it changes nothing."""
+        return self.table_threat or self.image_threat or self.corruptions
 
     @property
     def of_changed_rows(self) -> bool:
@@ -227,7 +234,7 @@ class Principle:
     def to_dict(self) -> dict[str, Any]:
         """Returns the canonical mapping: defaults filled in, None left out."""
         c = self.constraint
-        attack = c.threat or c.judged_threat
+        attack = c.threat or c.table_threat or c.image_threat
         fields = {
             "metric": c.metric,
             "group": c.group,
@@ -239,6 +246,7 @@ class Principle:
             "delta": c.delta,
             "floor": c.floor,
             "threat": attack and attack.to_dict(),
+            "corruptions": c.corruptions and c.corruptions.to_list(),
             "loss": c.loss and c.loss.to_dict(),
         }
         return {
@@ -293,7 +301,7 @@ def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constra
     where = f"{name}.constraint"
     keys = (
         *("metric", "group", "given", "op", "threshold", "tier"),
-        *("reference", "delta", "floor", "threat", "loss"),
+        *("reference", "delta", "floor", "threat", "loss", "corruptions"),
     )
     entry = section(raw, where, keys)
     metric = entry.get("metric")
@@ -302,9 +310,10 @@ def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constra
             f"{where}.metric is {metric!r}, unknown; {one_of(JUDGED, metric)}."
         )
     # A promise that nobody judges would look fulfilled: it is refused, not ignored.
-    attacked = metric in (*ATTACKED, FLAGS)
+    attacked = metric in (ROBUST, CERTIFIED, FLAGS)
     of_numbers = numbers and metric == LOSS_GAP
-    known = metric in JUDGED and not (attacks and metric in (CERTIFIED, FLAGS))
+    of_the_pipeline = (CERTIFIED, CORRUPTED, FLAGS)
+    known = metric in JUDGED and not (attacks and metric in of_the_pipeline)
     if not known and not of_numbers:
         raise ConstitutionError(
             f"{where}.metric {metric} has no evaluator in this version"
@@ -318,6 +327,11 @@ def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constra
         raise ConstitutionError(
             f"{where}.threat is given, but {metric} is judged without an attack; "
             "remove it."
+        )
+    if entry.get("corruptions") is not None and metric != CORRUPTED:
+        raise ConstitutionError(
+            f"{where}.corruptions is given, but {metric} is judged on images as they "
+            "are; remove it."
         )
     threat, under = entry.get("threat", {}), f"{where}.threat"
     counted, of_images = metric == FLAGS, metric in (CERTIFIED, FLAGS)
@@ -342,6 +356,9 @@ def _constraint(raw: Any, name: str, *, attacks: bool, numbers: bool) -> Constra
         else None,
         image_threat=read_image_threat(threat, under, proven=metric == CERTIFIED)
         if of_images
+        else None,
+        corruptions=read_corruptions(entry.get("corruptions"), f"{where}.corruptions")
+        if metric == CORRUPTED
         else None,
     )
     _check_constraint(constraint, where)

@@ -46,10 +46,11 @@ def check_threats(constitution: Constitution, schema: Schema) -> None:
     for principle in constitution.principles:
         if threat := principle.constraint.table_threat:
             check_threat(threat, schema, principle.id)
-        ball = principle.constraint.image_threat
-        if ball and schema.image is None:
+        c = principle.constraint
+        of_images = c.image_threat or c.corruptions
+        if of_images and schema.image is None:
             raise ConstitutionError(
-                f"Principle {principle.id!r} changes an image's pixels ({ball.name}), "
+                f"Principle {principle.id!r} changes pixels ({of_images.name}), "
                 "but the data have none: rows of a table are changed by column, as "
                 "{changes: 1, columns: {age: {by: 2, step: 1}}}, and inputs of modules "
                 "are attacked by train_model of the Python API alone."

@@ -23,6 +23,19 @@ def drawn(seed: str, rows: NDArray[np.void], size: int) -> NDArray[np.bool_]:
     Returns:
         Which rows are drawn (n,).
     """
+    lots = lots_of(seed, rows)
+    found = np.zeros(len(lots), dtype=bool)
+    found[np.argsort(lots.view("S32"), kind="stable")[:size]] = True
+    return found
+
+
+def lots_of(seed: str, rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Returns each row's lot, whatever their order, V32 (n,).
+
+    Args:
+        seed: what names the draw.
+        rows: raw-row hashes, (n,) of 16 bytes each or (n, 16) uint8.
+    """
     hashes = np.ascontiguousarray(rows).reshape(-1).view("V16")
     # Equal rows may be people: each is drawn by itself, by its place among them.
     order = np.argsort(hashes.view("S16"), kind="stable")
@@ -35,7 +48,4 @@ def drawn(seed: str, rows: NDArray[np.void], size: int) -> NDArray[np.bool_]:
         row.tobytes() + at.tobytes() for row, at in zip(hashes, place, strict=True)
     )
     key = seed.encode()
-    lots = np.array([hmac.digest(key, name, "sha256") for name in named], "V32")
-    found = np.zeros(len(hashes), dtype=bool)
-    found[np.argsort(lots.view("S32"), kind="stable")[:size]] = True
-    return found
+    return np.array([hmac.digest(key, name, "sha256") for name in named], "V32")

@@ -18,11 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.corruptions import Corruptions
 from safescale_ammt.constitution.image_threats import ImageThreat
 from safescale_ammt.constitution.principles import CERTIFIED as CERTIFIED_ACCURACY
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.data.counts import LEAST_SHOWN
 from safescale_ammt.errors import IntegrityError
+from safescale_ammt.judging.corrupting import (
+    corruptions_in,
+    drawn_corruptions,
+    words_of,
+)
 from safescale_ammt.judging.drawn_rows import drawn
 from safescale_ammt.judging.evidence import Evidence, judged_classes
 from safescale_ammt.judging.group_rates import GroupTable, Rates
@@ -45,6 +51,8 @@ def outcome(evidence: Evidence, c: Constraint) -> tuple[NDArray[Any], NDArray[An
     """
     threat = c.judged_threat
     assert threat is not None
+    if c.corruptions:
+        return answered_right(evidence, c.corruptions)
     stood = CERTIFIED if c.metric == CERTIFIED_ACCURACY else SURVIVED
     unsaid = c.empirical and threat.key not in evidence.batteries
     words, codes = evidence.attacks.get(threat.key, ((), np.zeros(0)))
@@ -82,6 +90,8 @@ def faults(evidence: Evidence) -> Iterator[str]:
     """Says where outcomes of attacks contradict the answers beside them."""
     right = evidence.prediction == evidence.label
     for key, (words, codes) in evidence.attacks.items():
+        if corruptions_in(words):
+            continue
         stood = CERTIFIED if CERTIFIED in words else SURVIVED
         rest = all(w.startswith(BROKEN) or w == OPEN for w in words[3:])
         if set(words[:3]) != {stood, WRONG, NOT_DRAWN} or not rest:
@@ -105,6 +115,11 @@ def wrongly_drawn(evidence: Evidence, rows: NDArray[Any], holdout: str) -> str:
         holdout: identity digest of the holdout.
     """
     for key, (words, codes) in evidence.attacks.items():
+        if met := corruptions_in(words):
+            numbers, _ = drawn_corruptions(met, holdout, rows)
+            if (codes // 2 != numbers).any():
+                return f"images met other corruptions ({key}) than the digest draws"
+            continue
         if NOT_DRAWN not in words:
             return f"attack {key} does not say which rows it tried"
         tried = codes != words.index(NOT_DRAWN)
@@ -137,6 +152,8 @@ def attack_figures(evidence: Evidence, constitution: Constitution) -> dict[str, 
         }
     for ball in constitution.image_threats:
         found[ball.key] = image_figures(evidence, ball)
+    for met in constitution.corruptions:
+        found[met.key] = corruption_figures(evidence, met)
     return found
 
 
@@ -152,8 +169,6 @@ def image_figures(evidence: Evidence, threat: ImageThreat) -> dict[str, Any]:
         for word, n in counts.items()
         if word.startswith(BROKEN) and n >= LEAST_SHOWN
     }
-    classes = tuple(map(str, range(evidence.classes)))
-    split = {"": (classes, evidence.label), **evidence.groups}
     found: dict[str, Any] = {
         "threat": threat.name,
         "rows": int(tried.sum()),
@@ -161,18 +176,7 @@ def image_figures(evidence: Evidence, threat: ImageThreat) -> dict[str, Any]:
         "wrong": int(counts[WRONG]),
         "broken_by": broken,
         "open": int(counts.get(OPEN, 0)),
-        # Of so few rows that they tell of persons there is no number.
-        "by": [
-            {"group": name, "value": value, "rows": int(n), "survived": int(own)}
-            for name, (values, places) in split.items()
-            for value, n, own in zip(
-                values,
-                np.bincount(places[tried], minlength=len(values)),
-                np.bincount(places[stood], minlength=len(values)),
-                strict=True,
-            )
-            if n >= LEAST_SHOWN
-        ],
+        "by": by_part(evidence, stood, tried),
     }
     if battery := evidence.batteries.get(threat.key):
         found["battery"] = asdict(battery) | {
@@ -180,6 +184,66 @@ def image_figures(evidence: Evidence, threat: ImageThreat) -> dict[str, Any]:
             "checks": [asdict(check) for check in battery.checks],
         }
     return found
+
+
+def by_part(
+    evidence: Evidence, stood: NDArray[np.bool_], tried: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Counts, of each class and group, the rows tried and those that stood.
+
+    Of so few rows that they tell of persons there is no number.
+    """
+    classes = tuple(map(str, range(evidence.classes)))
+    split = {"": (classes, evidence.label), **evidence.groups}
+    return [
+        {"group": name, "value": value, "rows": int(n), "survived": int(own)}
+        for name, (values, places) in split.items()
+        for value, n, own in zip(
+            values,
+            np.bincount(places[tried], minlength=len(values)),
+            np.bincount(places[stood], minlength=len(values)),
+            strict=True,
+        )
+        if n >= LEAST_SHOWN
+    ]
+
+
+def answered_right(
+    evidence: Evidence, corruptions: Corruptions
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Returns which corrupted images are answered right, and that all were met, (n,).
+
+    Raises:
+        IntegrityError: the evidence does not say what became of the rows.
+    """
+    words, codes = evidence.attacks.get(corruptions.key, ((), np.zeros(0)))
+    if tuple(words) != words_of(corruptions):
+        raise IntegrityError(
+            f"The evidence does not say what images met ({corruptions.name}, attack "
+            f"{corruptions.key}); judge the model anew."
+        )
+    return codes % 2 == 0, np.ones(len(codes), dtype=bool)
+
+
+def corruption_figures(evidence: Evidence, corruptions: Corruptions) -> dict[str, Any]:
+    """Describes what became of corrupted images: by corruption, class and group."""
+    right, met = answered_right(evidence, corruptions)
+    numbers = evidence.attacks[corruptions.key][1] // 2
+    each = list(corruptions.each())
+    rows = np.bincount(numbers, minlength=len(each))
+    hits = np.bincount(numbers[right], minlength=len(each))
+    return {
+        "threat": corruptions.name,
+        "rows": len(right),
+        "survived": int(right.sum()),
+        # Of so few rows that they tell of persons there is no number.
+        "corruptions": [
+            {"kind": kind, "severity": severity, "rows": int(n), "right": int(own)}
+            for (kind, severity), n, own in zip(each, rows, hits, strict=True)
+            if n >= LEAST_SHOWN
+        ],
+        "by": by_part(evidence, right, met),
+    }
 
 
 def raised_checks(evidence: Evidence, c: Constraint) -> tuple[str, ...]:

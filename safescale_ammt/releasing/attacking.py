@@ -12,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from safescale_ammt.constitution.corruptions import Corruptions
 from safescale_ammt.constitution.image_threats import ImageThreat
-from safescale_ammt.constitution.table_threats import TableThreat
+from safescale_ammt.constitution.principles import JudgedThreat
 from safescale_ammt.data.holdout import StoredRows
 from safescale_ammt.judging.batteries import BatteryRecord
+from safescale_ammt.judging.corrupting import words_of
 from safescale_ammt.judging.drawn_rows import drawn
 from safescale_ammt.judging.evidence import Evidence, code_type
 from safescale_ammt.judging.table_attack import MOST_ANSWERS, TableAttack
 from safescale_ammt.model.predictor import Predictor
+from safescale_ammt.releasing.corrupted_images import corrupted_answers
 from safescale_ammt.releasing.image_attacks import images_under
 
 
@@ -27,7 +30,7 @@ def under_attack(
     model: Path,
     stored: StoredRows,
     evidence: Evidence,
-    threats: Sequence[TableThreat | ImageThreat],
+    threats: Sequence[JudgedThreat],
     holdout: str,
     *,
     most: int = MOST_ANSWERS,
@@ -52,6 +55,10 @@ def under_attack(
     right = np.asarray(evidence.prediction == evidence.label)
     found, batteries = {}, dict[str, BatteryRecord]()
     for threat in threats:
+        if isinstance(threat, Corruptions):
+            numbers = corrupted_answers(threat, predictor, stored, holdout)
+            found[threat.key] = words_of(threat), numbers.astype(np.int8)
+            continue
         if isinstance(threat, ImageThreat):
             told, battery = images_under(
                 threat, model, stored, evidence, holdout=holdout, seed=seed

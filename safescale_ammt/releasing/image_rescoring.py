@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.image_threats import ImageThreat
-from safescale_ammt.constitution.table_threats import TableThreat
+from safescale_ammt.constitution.principles import JudgedThreat
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.table_attack import NOT_DRAWN, SURVIVED, WRONG
 
@@ -23,13 +23,13 @@ TOLERATED = 0.01
 """Share of the rows tried that may break here and stand in the evidence."""
 
 
-def repeatable(constitution: Constitution) -> list[TableThreat | ImageThreat]:
+def repeatable(constitution: Constitution) -> list[JudgedThreat]:
     """Returns the threats under which this Python can attack again."""
     torch = find_spec("torch") is not None
     return [
         threat
         for threat in constitution.judged_threats
-        if torch or isinstance(threat, TableThreat) or not threat.tier
+        if torch or not (isinstance(threat, ImageThreat) and threat.tier)
     ]
 
 
@@ -84,7 +84,7 @@ def words_of(evidence: Evidence, key: str) -> NDArray[np.str_]:
 
 
 def attacked_again(
-    constitution: Constitution, threats: Sequence[TableThreat | ImageThreat]
+    constitution: Constitution, threats: Sequence[JudgedThreat]
 ) -> Iterator[str]:
     """Says of each threat how rows were attacked again, or that they were not."""
     for threat in constitution.judged_threats:

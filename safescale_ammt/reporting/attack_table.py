@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from safescale_ammt.constitution.corruptions import SEVERITIES
 from safescale_ammt.judging.attack_words import EMPIRICAL, SEARCH
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.reporting.tables import table
@@ -25,6 +26,9 @@ def attack_section(verdict: Verdict) -> str:
     cards = []
     attacks = verdict.figures.get("attacks", {}).values()
     for attack in attacks:
+        if "corruptions" in attack:
+            cards.append(corruption_card(attack, verdict.classes))
+            continue
         if "by" in attack:
             cards.append(image_card(attack, verdict.classes))
             continue
@@ -75,6 +79,14 @@ def image_card(attack: Mapping[str, Any], classes: Sequence[str]) -> str:
     ]
     caption = f"{tried:,} rows under {attack['threat']}"
     body = table(HEADS, rows, numbers=(1, 2), caption=caption)
+    body += parts_table(attack["by"], classes)
+    if battery:
+        body += checks_table(battery)
+    return f'<section class="card">{body}</section>\n'
+
+
+def parts_table(by: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
+    """Writes which share of each class and group stands."""
     parts = [
         [
             escape(one["group"] or "class"),
@@ -82,11 +94,25 @@ def image_card(attack: Mapping[str, Any], classes: Sequence[str]) -> str:
             f"{one['rows']:,}",
             percent(one["survived"] / one["rows"]),
         ]
-        for one in attack["by"]
+        for one in by
     ]
-    body += table(PARTS, parts, numbers=(2, 3), caption="Which stand, by part")
-    if battery:
-        body += checks_table(battery)
+    return table(PARTS, parts, numbers=(2, 3), caption="Which stand, by part")
+
+
+def corruption_card(attack: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """Writes what is answered right under each corruption, and of each part."""
+    found: dict[str, dict[int, str]] = {}
+    for one in attack["corruptions"]:
+        right = f"{percent(one['right'] / one['rows'])} of {one['rows']:,}"
+        found.setdefault(one["kind"], {})[one["severity"]] = right
+    rows = [
+        [escape(kind), *(each.get(severity, "") for severity in SEVERITIES)]
+        for kind, each in found.items()
+    ]
+    heads = ("Corruption", *(f"Severity {severity}" for severity in SEVERITIES))
+    caption = f"{attack['rows']:,} rows under {attack['threat']}: answered right"
+    body = table(heads, rows, numbers=(1, 2, 3), caption=caption)
+    body += parts_table(attack["by"], classes)
     return f'<section class="card">{body}</section>\n'
 
 

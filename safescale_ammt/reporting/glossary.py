@@ -68,6 +68,11 @@ TERM_WORDS = {
         "change of their pixels that the promise permits; by groups, that of the group "
         "where it is least."
     ),
+    "corruption_accuracy": (
+        "the share of images that are answered right after they met a corruption, such "
+        "as noise or blur, whose kind and severity are drawn by lot; by groups, that "
+        "of the group where it is least."
+    ),
     "attack_sanity_flags": (
         "how many checks say that an attack may be too weak to show anything. 0 is "
         "none."

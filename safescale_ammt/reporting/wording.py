@@ -68,6 +68,7 @@ METRICS = {
     "calibration_error": "calibration error",
     "robust_accuracy": "robust accuracy",
     "certified_accuracy": "certified accuracy",
+    "corruption_accuracy": "accuracy under corruptions",
     "attack_sanity_flags": "raised checks of an attack",
 }
 """Metric -> plain name."""

@@ -1,0 +1,50 @@
+"""Corrupted images: what a model answers once judged images met a corruption."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from safescale_ammt.constitution.corruptions import Corruptions
+from safescale_ammt.data.holdout import StoredRows
+from safescale_ammt.files.parquet import fixed_bytes
+from safescale_ammt.judging.corrupting import corrupted, drawn_corruptions
+from safescale_ammt.model.predictor import Predictor
+
+
+def corrupted_answers(
+    corruptions: Corruptions,
+    predictor: Predictor,
+    stored: StoredRows,
+    holdout: str,
+) -> NDArray[np.int64]:
+    """Returns what became of each image, codes (n,) into `words_of(corruptions)`.
+
+    Args:
+        corruptions: of which each image meets one.
+        predictor: the model.
+        stored: the rows, images among their columns.
+        holdout: identity digest of the holdout: corruptions are drawn by it.
+    """
+    image = stored.schema.image
+    assert image is not None
+    numbers, lots = drawn_corruptions(corruptions, holdout, stored.hashes())
+    print(f"Under {corruptions.name}: {len(numbers):,} rows.", flush=True)
+    right, at = [np.zeros(0, dtype=bool)], 0
+    for batch in stored.batches():
+        own = slice(at, at := at + len(batch))
+        place = batch.features.column_names.index(image.name)
+        kind = np.dtype((np.void, image.size))
+        taken = fixed_bytes(batch.features[image.name], kind)
+        pixels = taken.view(np.uint8).reshape(len(batch), *image.shape)
+        changed = corrupted(pixels, numbers[own], lots[own], corruptions)
+        data = pa.py_buffer(changed.tobytes())
+        cells = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(image.size), len(batch), [None, data]
+        )
+        met = batch.features.set_column(place, image.name, cells)
+        answers = predictor.predict_table(met).prediction
+        right.append(answers == np.asarray(batch.label))
+    wrong: NDArray[np.int64] = 1 - np.concatenate(right).astype(np.int64)
+    return 2 * numbers + wrong
