@@ -39,6 +39,7 @@ from safescale_ammt.constitution.constitution import (
     GroupRule,
     HumanRule,
 )
+from safescale_ammt.constitution.corruptions import Corruptions
 from safescale_ammt.constitution.image_threats import FULL, ImageThreat
 from safescale_ammt.constitution.principles import JUDGED, TIERS, Constraint, Principle
 from safescale_ammt.constitution.table_threats import Change, TableThreat
@@ -55,6 +56,7 @@ _TYPES = {
     bool: "true or false",
     str: "text",
     tuple[tuple[str, Change], ...]: "mapping of a column to its change",
+    Corruptions | None: "list of texts",
     int | Literal["auto"]: "whole number, or auto",
     float | Literal["auto"]: "number, or auto",
 }

@@ -113,6 +113,7 @@ LINES: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("reference", "delta", "floor"), _TWIN),
     **dict.fromkeys(("changes", "columns", "sensitive"), _STEADY),
     **dict.fromkeys(("norm", "eps", "range", "tier"), _PIXELS),
+    "corruptions": {"metric": "corruption_accuracy", "threshold": 0.8},
 }
 """Key of a constraint -> the constraint that may have it."""
 DEFAULTS: Mapping[str, str] = {
@@ -131,6 +132,7 @@ DEFAULTS: Mapping[str, str] = {
     "changes": "`1`",
     "columns": "required",
     "sensitive": "`[]`",
+    "corruptions": "all",
 }
 """Key of a principle or constitution whose default is no plain value -> words."""
 RULES: Mapping[str, Mapping[str, Any]] = {
@@ -144,6 +146,7 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "principles[].constraint.reference": {"reference": "unconstrained_twin"},
     "principles[].constraint.delta": {"delta": -0.01},
     "principles[].constraint.floor": {"floor": 0.8},
+    "principles[].constraint.corruptions": {"corruptions": ["noise", "blur"]},
     "principles[].constraint.threat.changes": {"changes": 2},
     "principles[].constraint.threat.columns": {
         "columns": {"income": {"share": 0.1, "step": 0.05}, "sex": ["f", "m"]}
