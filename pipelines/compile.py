@@ -15,7 +15,7 @@ from typing import Any
 
 from components import IMAGE_PREFIX, SPARK, WITH_TORCH
 from pipelines.image_lock import Lock
-from pipelines.ir import CompiledPipeline, name_images
+from pipelines.ir import BATTERY_HOURS, CompiledPipeline, name_images
 from pipelines.parameter_sizes import check_sizes
 from safescale_ammt.config.kubernetes_names import registry_path
 
@@ -59,12 +59,14 @@ def compile_train(
     instead = {"prepare_data": SPARK} if spark else {}
     instead |= {"evaluate_safety": WITH_TORCH} if slopes else {}
     text = _with_images(TRAIN, image_prefix, images, instead)
-    if not arguments and not spark:
+    if not arguments and not spark and not slopes:
         return text
     pipeline = CompiledPipeline.parse(text)
     if spark:
         # It waits for executors, of which a plan may say hours.
         pipeline.set_hours("exec-prepare-data", SPARK_HOURS)
+    if slopes:
+        pipeline.set_hours("exec-evaluate-safety", BATTERY_HOURS)
     if arguments:
         pipeline.set_defaults(arguments)
         fit_backend(pipeline, arguments)

@@ -20,6 +20,8 @@ import yaml
 from components import IMAGE_PREFIX, REUSABLE, SPARK
 from pipelines.quantities import quantity
 
+BATTERY_HOURS = 6
+"""How long evaluate_safety may run where batteries attack images; an hour elsewhere."""
 _IMAGE = re.compile(rf"^( +image: ){IMAGE_PREFIX}/(\w+):(\S+)$", re.MULTILINE)
 _PINNED = re.compile(r"(?P<name>[^@\s]+/(?P<stage>\w+))@(?P<digest>sha256:\w{64})")
 _CHANNEL = re.compile(r"\{\{\$\.inputs\.parameters\['(pipelinechannel--(\w+))'\]\}\}")

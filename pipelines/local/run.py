@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 from components import REUSABLE, SPARK, WITH_TORCH, image
-from pipelines.ir import CompiledPipeline, by_slopes, on_spark
+from pipelines.ir import BATTERY_HOURS, CompiledPipeline, by_slopes, on_spark
 from pipelines.local.compiled import compiled_pipeline
 from pipelines.local.job import Job
 from pipelines.local.kfp_seam import import_without_client, run_pipeline
@@ -59,6 +59,7 @@ def run_here(
         pipeline.swap_image(image("prepare_data"), image(SPARK))
     if by_slopes(job.arguments["constitution"]):
         pipeline.swap_image(image("evaluate_safety"), image(WITH_TORCH))
+        pipeline.set_hours("exec-evaluate-safety", BATTERY_HOURS)
     limits = pipeline.take_limits(job.arguments)
     mirror = Mirror(job.store, job.prefix)
     deadlines = {

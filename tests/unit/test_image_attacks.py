@@ -31,7 +31,7 @@ from torch import nn
 from components import WITH_TORCH, image
 from images.lock import TORCH_FREE
 from pipelines.compile import compile_train
-from pipelines.ir import CompiledPipeline, by_slopes
+from pipelines.ir import BATTERY_HOURS, CompiledPipeline, by_slopes
 from safescale_ammt.attacks.attempt import Classifier
 from safescale_ammt.attacks.losses import margin
 from safescale_ammt.attacks.released import check_same, module_of
@@ -626,10 +626,15 @@ def test_a_judge_that_follows_slopes_runs_where_torch_is() -> None:
     proof = promise("certified_accuracy", threat={"norm": "linf", "eps": 0.1})
     assert not by_slopes(proof.to_dict())
     assert not by_slopes({})
-    plain, other = (
-        CompiledPipeline.parse(compile_train(slopes=slopes)).executors
-        for slopes in (False, True)
-    )
+    whole = [
+        CompiledPipeline.parse(compile_train(slopes=slopes)) for slopes in (False, True)
+    ]
+    plain, other = (pipeline.executors for pipeline in whole)
+    hours = [p.kubernetes["exec-evaluate-safety"] for p in whole]
+    assert [h["activeDeadlineSeconds"] for h in hours] == [
+        "3600",
+        str(BATTERY_HOURS * 3600),
+    ]
 
     def differ(name: str) -> bool:
         return bool(plain[name]["container"] != other[name]["container"])
