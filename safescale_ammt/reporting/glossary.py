@@ -60,8 +60,7 @@ TERM_WORDS = {
     ),
     "robust_accuracy": (
         "the share of rows that are answered right, and still right after any change "
-        "of their columns that the promise permits; by groups, that of the group "
-        "where it is least."
+        "that the promise permits; by groups, that of the group where it is least."
     ),
     "certified_accuracy": (
         "the share of images that are answered right, and proven to stay so under any "

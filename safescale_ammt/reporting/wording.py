@@ -11,6 +11,7 @@ from typing import Any
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.principles import (
+    CORRUPTED,
     MAJORITY,
     ROBUST,
     TWIN,
@@ -269,13 +270,16 @@ def limits(verdict: Verdict, constitution: Constitution) -> list[str]:
     sentences = [*sampled(verdict), soft]
     if not guarantee(verdict, constitution).startswith("None"):
         sentences = [*sampled(verdict), *MEANS, soft]
-    if attacked:
+    metrics = {f.metric for f in attacked}
+    if metrics - {CORRUPTED}:
+        name = "Robust accuracy" if metrics == {ROBUST} else "Accuracy under attack"
         sentences.append(
-            "Accuracy under attack speaks of the changes that its threat permits, and "
-            "of no other."
-            if any(f.metric != ROBUST for f in attacked)
-            else "Robust accuracy speaks of the changes that its threat permits, and "
-            "of no other."
+            f"{name} speaks of the changes that its threat permits, and of no other."
+        )
+    if CORRUPTED in metrics:
+        sentences.append(
+            "Accuracy under corruptions speaks of the kinds and severities that are "
+            "drawn from, and of no others."
         )
     notes = ((f, told(f, verdict.rows).strip()) for f in attacked)
     sentences += [f"{f.principle}: {note}" for f, note in notes if note]

@@ -12,6 +12,7 @@ from laptop import WORKLOAD
 from test_images_to_the_gate import RULE, sources
 
 from pipelines.cli import run_command
+from safescale_ammt.files.code_package import CodePackage
 from safescale_ammt.judging.verdict import Verdict
 from safescale_ammt.releasing.registry import Registry
 from safescale_ammt.stages import (
@@ -22,6 +23,7 @@ from safescale_ammt.stages import (
 )
 from safescale_ammt.store.uri import STORE, open_store
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "own_model"
 BALL: dict[str, Any] = {"norm": "linf", "eps": 0.02, "tier": "full"}
 PROMISES: dict[str, dict[str, Any]] = {
     "steady": {"metric": "robust_accuracy", "threshold": 0.3, "threat": BALL},
@@ -31,11 +33,18 @@ PROMISES: dict[str, dict[str, Any]] = {
         "threshold": 0.05,
         "threat": {"norm": "linf", "eps": 0.005},
     },
+    "weather": {"metric": "corruption_accuracy", "threshold": 0.3},
+    "dim": {
+        "metric": "corruption_accuracy",
+        "threshold": 0.4,
+        "corruptions": ["noise", "blur"],
+        "tier": "soft",
+    },
 }
 
 
 def promised() -> dict[str, Any]:
-    """The promises of the world of images, and three of changed ones."""
+    """The promises of the world of images, and some of changed ones."""
     rule = copy.deepcopy(RULE)
     rule["principles"] += [
         {"id": name, "constraint": constraint} for name, constraint in PROMISES.items()
@@ -76,6 +85,12 @@ def test_a_model_passes_by_what_its_battery_left_and_says_so(world: Path) -> Non
     assert 0.3 < steady < verdict.accuracy
     assert proven < verdict.accuracy
     assert found["in-earnest"].value == 0.0
+    weather, dim = found["weather"].value, found["dim"].value
+    assert weather is not None
+    assert dim is not None
+    assert 0.3 < weather < dim <= verdict.accuracy + 0.05
+    seen = [a for a in verdict.figures["attacks"].values() if "corruptions" in a]
+    assert [a["rows"] for a in seen] == [verdict.rows] * 2
     page = (world / "verdict" / "report.html").read_text()
     assert "as far as its battery goes" in page
     assert "survives the battery, version" in page
@@ -92,3 +107,42 @@ def test_the_bundle_is_attacked_again_by_whoever_has_the_rows(
     told = capsys.readouterr().out
     assert "battery full they end as the evidence says, by the seed" in told
     assert "Under linf 0.005 in [0, 1] they end as the evidence says." in told
+    weather = "Under one of 24 corruptions, by lot they end as the evidence says."
+    assert weather in told
+
+
+def test_a_convolutional_net_of_one_s_own_is_judged_as_nets_of_the_pipeline_are(
+    world: Path, tmp_path: Path
+) -> None:
+    nets = CodePackage.read(EXAMPLES, "my_nets")
+    training = {
+        **WORKLOAD["training"],
+        "steps": 60,
+        "num_agents": 2,
+        "model": "my_nets.convolutional:build",
+        "model_digest": nets.digest,
+        "model_package": nets.pack(),
+    }
+    rule = promised()
+    rule["principles"] = [
+        p for p in rule["principles"] if p["id"] not in {"useful", "proven", "dim"}
+    ]
+    for p in rule["principles"]:
+        if "threat" in p["constraint"]:
+            # A first look shows no promise, so that it may only be soft.
+            p["constraint"]["threat"]["tier"] = "smoke"
+            p["constraint"]["tier"] = "soft"
+    environ = {STORE: (world / "store").as_uri()}
+    made = [tmp_path / name for name in ("architecture", "model", "verdict")]
+    data = world / "dataset", world / "holdout"
+    search_architecture.run(data[0], rule, WORKLOAD["search"], training, made[0])
+    train_agents.run(data[0], made[0], rule, training, made[1])
+    evaluate_safety.run(*data, *made[:2], rule, {}, made[2], environ=environ)
+    verdict = Verdict.load(made[2])
+    values = {f.principle: f.value for f in verdict.findings}
+    # A third is chance.
+    assert verdict.accuracy > 0.45
+    assert all(value is not None for value in values.values())
+    assert values["steady"] <= verdict.accuracy
+    (attack,) = (a for a in verdict.figures["attacks"].values() if "battery" in a)
+    assert attack["survived"] + attack["wrong"] + sum(attack["broken_by"].values())
