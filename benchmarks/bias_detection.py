@@ -1,6 +1,6 @@
 """How well does the audit of the data find planted biases, beside an oracle?
 
-    python -m benchmarks bias-detection [--cases 30] [--nulls 100]
+    python -m benchmarks bias-detection [--cases 30] [--nulls 400]
         [--only BIAS ...] [--write]
 
 Cases are rows of Adult's development file with one of four biases planted, of women or
@@ -188,8 +188,8 @@ def measured(cases: int, nulls: int, only: Sequence[str] = ()) -> list[dict[str,
     for what in only or PLANTS:
         for n in SIZES:
             start = time.process_time()
-            # Each proxy is sought among all inputs, which costs ten times the others.
-            few = nulls // 3 if PLANTS[what][0] == "proxy_leakage" else nulls
+            # Each proxy is sought among all inputs: that costs ten times the others.
+            few = nulls // 12 if PLANTS[what][0] == "proxy_leakage" else nulls
             raw += [one(real, what, n, 0.0, i) for i in range(few)]
             for strength in STRENGTHS:
                 raw += [one(real, what, n, strength, i) for i in range(cases)]
@@ -289,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", type=int, default=30)
-    parser.add_argument("--nulls", type=int, default=100)
+    parser.add_argument("--nulls", type=int, default=400)
     parser.add_argument("--only", choices=PLANTS, action="append", default=[])
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args(argv)

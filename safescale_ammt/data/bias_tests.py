@@ -43,6 +43,8 @@ from safescale_ammt.errors import DataError
 
 DRAWS, MOST_DRAWS = 1_000, 20_000
 """Tables drawn from a null for each test that Bonferroni counts, and at most."""
+OTHERS = "(values of few rows)"
+"""What values too rare to be compared alone are together."""
 SIDE = 0.025
 """Error of each bound of an interval."""
 MOST_STRATA, DISTANCES = 5, 15
@@ -188,7 +190,9 @@ def under_sampling(
 
     The strength is the share of its rows that are missing beside those of the others,
     1 - [x / (n - x)] / [s / (1 - s)] of x in n rows and the share s; its interval is
-    Clopper and Pearson's for x / n, and the p-value the exact binomial one.
+    Clopper and Pearson's for x / n, and the p-value the exact binomial one. Groups
+    share the level equally, values of a group by the square root of s (1 - s)
+    (weighted Bonferroni: Genovese, Roeder and Wasserman 2006, Biometrika 93:509).
 
     Args:
         schema: groups and their values.
@@ -206,8 +210,7 @@ def under_sampling(
             "they are about."
         )
         return Examined(kind, measure, unknown=why)
-    findings = []
-    tests = sum(map(len, references.population.values()))
+    findings, groups = [], len(references.population)
     for name, shares in references.population.items():
         rows = dict(zip(schema.groups[name], tables[name].sum(axis=1), strict=True))
         check_shares(name, rows, shares)
@@ -215,11 +218,16 @@ def under_sampling(
             sum(int(rows.get(value, 0)) for value in shares),
             sum(shares.values()),
         )
+        # The level goes by what the count of each value varies by chance: little is
+        # to be seen of a value of which few rows are expected.
+        part = {v: max(w * (whole - w), 0.0) ** 0.5 for v, w in shares.items()}
         for value, share in shares.items():
             x, s = int(rows.get(value, 0)), share / whole
+            level = part[value] / max(sum(part.values()), 1e-9) / groups
             low, high = clopper_pearson(x, n, SIDE) if n else (0.0, 1.0)
             missing = [missing_share(at, s) for at in (x / max(n, 1), high, low)]
-            p = min(1.0, tests * float(bdtr(x, n, s))) if n else 1.0
+            p = float(bdtr(x, n, s)) if n else 1.0
+            p = min(1.0, p / max(level, 1e-9))
             size = (missing[0], missing[1], missing[2])
             findings.append(BiasFinding(name, value, "", *size, p, x))
     return Examined(kind, measure, tuple(findings))
@@ -285,6 +293,8 @@ def groups_in(
 ) -> Iterator[tuple[str, list[str], NDArray[np.bool_], Codes]]:
     """Yields the sensitive columns of which values with ten such rows can be compared.
 
+    Values of fewer rows are compared together, as `OTHERS`, if they have ten.
+
     Args:
         schema: names them.
         rows: of the table.
@@ -296,11 +306,15 @@ def groups_in(
     """
     for name in schema.sensitive:
         group = rows.groups[name]
-        many = np.bincount(group[among], minlength=len(schema.groups[name])) >= FEWEST
-        if many.sum() > 1:
-            values = [v for v, m in zip(schema.groups[name], many, strict=True) if m]
-            kept = among & many[group]
-            yield name, values, kept, (np.cumsum(many) - 1)[group[kept]]
+        counts = np.bincount(group[among], minlength=len(schema.groups[name]))
+        many = counts >= FEWEST
+        values = [v for v, m in zip(schema.groups[name], many, strict=True) if m]
+        codes = np.where(many, np.cumsum(many) - 1, len(values))
+        kept = among & many[group]
+        if int(counts[~many].sum()) >= FEWEST:
+            values, kept = [*values, OTHERS], among
+        if len(values) > 1:
+            yield name, values, kept, codes[group[kept]]
 
 
 def in_values(

@@ -32,7 +32,7 @@ from safescale_ammt.data.bias_findings import (
     examined_form,
     read_examined,
 )
-from safescale_ammt.data.bias_tests import label_flips, under_sampling
+from safescale_ammt.data.bias_tests import OTHERS, label_flips, under_sampling
 from safescale_ammt.data.dataset import Split
 from safescale_ammt.data.group_excess import excess_p_values, excess_rates, tables_of
 from safescale_ammt.data.references import NO_REFERENCES, References
@@ -129,6 +129,26 @@ def test_groups_of_few_checked_rows_are_not_named() -> None:
     assert "10" in found.told().sentence
 
 
+def test_values_of_few_checked_rows_are_compared_together() -> None:
+    schema = dataclasses.replace(
+        SCHEMA, sensitive=("sex",), groups={"sex": ("a", "b", "m")}
+    )
+    code = np.repeat([0, 1, 2], [7, 6, 200])
+    true = np.arange(213) % 2
+    label = np.where(code < 2, 1 - true, true)
+    rows = dataclasses.replace(rows_of(213, 0), label=label, groups={"sex": code})
+    texts = pa.array(np.array(schema.classes, object)[true], pa.string())
+    found = label_flips(schema, rows, TRUST, pa.table({"trusted": texts}), 0)
+    assert found.status == "found"
+    assert [(f.value, f.rows) for f in found.findings] == [("m", 200), (OTHERS, 13)]
+    assert "'a'" not in found.told().sentence
+    # Nine of both together are too few: nobody is left to compare the others with.
+    few = np.concatenate([np.arange(9), np.arange(13, 213)])
+    rows = rows.take(few)
+    table = pa.table({"trusted": texts.take(pa.array(few))})
+    assert label_flips(schema, rows, TRUST, table, 0).status == "not identifiable"
+
+
 def test_a_trusted_label_that_is_no_class_is_one_sentence_without_a_value() -> None:
     rows = rows_of(40, 0)
     table = pa.table({"trusted": ["Mrs. Jones", *[SCHEMA.classes[0]] * 39]})
@@ -151,6 +171,28 @@ def test_under_sampling_has_the_exact_p_value_and_the_share_that_is_missing() ->
     assert f.lower < 0.25 < f.upper
     assert (f.found, m.found) == (True, False)
     assert under_sampling(SCHEMA, counted(350, 350), shares).status == "not found"
+
+
+def test_the_level_of_under_sampling_goes_by_groups_and_then_by_what_varies() -> None:
+    values = {"sex": ("f", "m"), "race": ("a", "b", "c")}
+    schema = dataclasses.replace(SCHEMA, groups=values)
+    shares = {"sex": {"f": 0.5, "m": 0.5}, "race": {"a": 0.02, "b": 0.18, "c": 0.8}}
+    tables = {
+        "sex": np.array([[500, 0], [500, 0]]),
+        "race": np.array([[8, 0], [150, 0], [842, 0]]),
+    }
+    findings = under_sampling(schema, tables, References(population=shares)).findings
+    spent = {}
+    for f in findings:
+        share = shares[f.group][f.value]
+        spent[f.group, f.value] = binom.cdf(f.rows, 1000, share) / f.p_value
+    b, a = spent["race", "b"], spent["race", "a"]
+    assert b / a == pytest.approx((0.18 * 0.82 / (0.02 * 0.98)) ** 0.5)
+    # A group more halves the level, three values and not two do no more to it.
+    alone = under_sampling(
+        schema, tables, References(population={"race": shares["race"]})
+    )
+    assert alone.findings[1].p_value == pytest.approx(findings[3].p_value / 2)
 
 
 def test_a_declared_value_without_a_row_is_missing_and_an_undeclared_one_refused() -> (
