@@ -34,7 +34,7 @@ from benchmarks.provenance import ROOT, figure, in_form, store, told
 from safescale_ammt.attacks.attempt import Classifier
 from safescale_ammt.attacks.battery import Battery, run_battery
 from safescale_ammt.attacks.interval_bounds import certified
-from safescale_ammt.attacks.tiers import TIERS, black_box, white_box
+from safescale_ammt.attacks.tiers import TIERS, black_box, from_train, white_box
 from safescale_ammt.binomial.paired import gain_bounds
 from safescale_ammt.constitution.threats import Threat
 
@@ -58,10 +58,20 @@ def right_images(module: nn.Module, folder: Path, most: int) -> tuple[Tensor, Te
     return x[right], y[right]
 
 
-def alone(module: nn.Module, x: Tensor, y: Tensor) -> Iterator[tuple[str, float]]:
-    """Yields which share of images survives each attack by itself."""
-    tier = TIERS[TIER]
-    for name, attack in (white_box(tier) | black_box(tier, {})).items():
+def alone(
+    module: nn.Module, x: Tensor, y: Tensor, train: Tensor
+) -> Iterator[tuple[str, float]]:
+    """Yields which share of images survives each attack by itself.
+
+    Args:
+        module: a network.
+        x: images.
+        y: labels.
+        train: images of the train split, for AdvGAN.
+    """
+    tier, draws = TIERS[TIER], torch.Generator().manual_seed(SEED)
+    learnt = from_train(tier, Classifier(module), train, THREAT, draws)
+    for name, attack in (white_box(tier) | learnt | black_box(tier, {})).items():
         battery = Battery(Classifier(module), x, y, THREAT, b"benchmark")
         battery.run(name, attack)
         yield name, len(battery.left()) / len(y)
@@ -69,16 +79,19 @@ def alone(module: nn.Module, x: Tensor, y: Tensor) -> Iterator[tuple[str, float]
 
 def measured(name: str, options: argparse.Namespace) -> Row:
     """Trains a network and attacks it by all there is."""
-    module = network(name, *fashion_mnist.images(options.data, "train"), THREAT, SEED)
+    train = fashion_mnist.images(options.data, "train")
+    module = network(name, *train, THREAT, SEED)
     x, y = right_images(module, options.data, options.images)
     start = time.process_time()
-    outcome = run_battery(module, x, y, THREAT, tier=TIER, secret=b"benchmark")
+    outcome = run_battery(
+        module, x, y, THREAT, tier=TIER, secret=b"benchmark", train_rows=train[0]
+    )
     row: Row = {"network": name, "images": len(y), "ours": bits(outcome.survived)}
     row["ours_cpu_s"] = round(time.process_time() - start, 2)
     row |= {"broken": outcome.broken, "escalated": outcome.escalated}
     row["raised"] = [flag.name for flag in outcome.flags if flag.raised]
     third = len(y) // 3
-    row["alone"] = dict(alone(module, x[:third], y[:third]))
+    row["alone"] = dict(alone(module, x[:third], y[:third], train[0]))
     if name == "bounded":
         row["certified"] = float(certified(module, x, y, THREAT).double().mean())
     row["peers"] = {p: held_against(p, module, x, y, THREAT) for p in PEERS}

@@ -1,6 +1,7 @@
 """The battery: attacks one after another, each on the rows that are left.
 
-    white box -> networks that are given -> Square -> checks -> escalation -> checks
+    white box -> AdvGAN -> networks that are given -> Square
+    -> checks -> escalation -> checks
 
 A row is broken where a point inside the ball and the range is answered wrong, asked
 once more; which attack found it first, and how far away, stands in the table. So the
@@ -31,6 +32,7 @@ from safescale_ammt.attacks.tiers import (
     Tier,
     black_box,
     escalation,
+    from_train,
     past_walls,
     white_box,
 )
@@ -139,6 +141,7 @@ def run_battery(
     secret: bytes = b"",
     surrogates: Mapping[str, nn.Module] | None = None,
     confirmed: Confirmed | None = None,
+    train_rows: Tensor | None = None,
 ) -> Outcome:
     """Attacks a module by all that the battery has.
 
@@ -156,6 +159,8 @@ def run_battery(
         surrogates: other modules for the same rows, by name: their slopes are tried.
         confirmed: tells which points (B, ...) are answered otherwise than by labels
             (B,), where the module stands for something that has the last word.
+        train_rows: rows of the train split (m, ...), none of `x`: AdvGAN learns on
+            them, in `full` and `release`. Without them it is not run.
 
     Raises:
         InputError: rows, labels or module cannot be used; nothing has been attacked.
@@ -169,8 +174,12 @@ def run_battery(
         # Any whole numbers are codes, and rows may come from a graph of somebody's.
         x, y = x.detach(), y.detach().long()
         check_surrogates(target, x[:BLOCK], given)
+        check_train_rows(x, train_rows, threat)
         battery = Battery(target, x, y, threat, secret, confirmed=confirmed)
-        for name, attack in (white_box(size) | black_box(size, given)).items():
+        draws = battery.seeded("advgan learns")
+        learnt = from_train(size, target, train_rows, threat, draws)
+        each = white_box(size) | learnt | black_box(size, given)
+        for name, attack in each.items():
             battery.run(name, attack)
         flags, escalated = judged(battery, size)
     return Outcome(
@@ -266,13 +275,7 @@ def check_rows(target: Classifier, x: Tensor, y: Tensor, threat: Threat) -> None
         raise InputError(
             f"Labels are {tuple(y.shape)} of {y.dtype}, expected codes of classes (n,)."
         )
-    low, high = threat.range or (-torch.inf, torch.inf)
-    outside = int((~((x >= low) & (x <= high))).flatten(1).any(1).sum())
-    if outside or not bool(x.isfinite().all()):
-        raise InputError(
-            f"{outside} of {len(x)} rows are outside of {threat.name} or no numbers; "
-            "declare a range that holds all rows, or leave such rows out."
-        )
+    check_inside(x, threat, "rows")
     with torch.no_grad():
         first, again = (target.answer(x[:BLOCK]) for _ in range(2))
     if not bool(first[0].isfinite().all()):
@@ -292,6 +295,37 @@ def check_rows(target: Classifier, x: Tensor, y: Tensor, threat: Threat) -> None
             f"Labels are {least} to {most}, but the model answers "
             f"{classes} classes: codes are 0 to {classes - 1}."
         )
+
+
+def check_inside(x: Tensor, threat: Threat, what: str) -> None:
+    """Refuses rows outside of a threat's range, and such that are no numbers.
+
+    Raises:
+        InputError: says how many, and shows no row.
+    """
+    low, high = threat.range or (-torch.inf, torch.inf)
+    outside = int((~((x >= low) & (x <= high))).flatten(1).any(1).sum())
+    if outside or not bool(x.isfinite().all()):
+        raise InputError(
+            f"{outside} of {len(x)} {what} are outside of {threat.name} or no numbers; "
+            "declare a range that holds all rows, or leave such rows out."
+        )
+
+
+def check_train_rows(x: Tensor, rows: Tensor | None, threat: Threat) -> None:
+    """Refuses rows of the train split that are not of the form of those attacked.
+
+    Raises:
+        InputError: says what is wrong, and shows no row.
+    """
+    if rows is None:
+        return
+    if rows.dtype != x.dtype or rows.shape[1:] != x.shape[1:] or not len(rows):
+        raise InputError(
+            f"Train rows are {tuple(rows.shape)} of {rows.dtype}, expected (rows, "
+            f"{', '.join(map(str, x.shape[1:]))}) of {x.dtype} like those attacked."
+        )
+    check_inside(rows, threat, "train rows")
 
 
 def check_surrogates(

@@ -11,7 +11,7 @@ from torch import Tensor
 from safescale_ammt.attacks.sanity import Flag
 from safescale_ammt.constitution.threats import Threat
 
-VERSION = 1
+VERSION = 2
 """Of the battery: another one may find more, and its figures are others."""
 NOBODY, CLEAN = -1, -2
 """No attack broke the row; it was answered wrong before any."""

@@ -1,6 +1,9 @@
 """Checks of the attacks themselves, on a sample of the rows that are answered right.
 
 zero gradient           share of rows whose margin has no slope at all
+values jump             along the way to the point of the single step, slopes do not add
+                        up to what the margin L changes by: d sum_k grad L(x + (k + 1/2)
+                        d), k < 16, d a sixteenth of the way, is off by over a quarter
 iterated < single       PGD breaks less than its single step does
 not monotone            the attack breaks less in twice the ball, or more in half of it
 whole range             rows survive where every input of the range is allowed
@@ -20,11 +23,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from safescale_ammt.attacks.apgd import apgd, apgd_targeted
 from safescale_ammt.attacks.attempt import Attempt, RowBall
 from safescale_ammt.attacks.fgsm import fgsm, steps_of_pgd
+from safescale_ammt.attacks.fmn import loss_and_slope
 from safescale_ammt.attacks.losses import margin
 from safescale_ammt.attacks.slopes import gradient
 from safescale_ammt.binomial.paired import gain_p_above
@@ -32,6 +37,10 @@ from safescale_ammt.constitution.threats import Threat
 
 TOLERANCE, LEVEL = 0.01, 0.001
 """A point of accuracy, and the level of the test that it is exceeded."""
+APART, JUMPING, PIECES = 0.25, 0.05, 16
+"""Error of a row's sum of slopes, share of such rows that is too large, and d's."""
+ROUNDING = 1e-4
+"""Share of the margins that a change of them is lost below."""
 STEPS = 50
 """Steps of the attack that has the whole range."""
 
@@ -79,6 +88,28 @@ def under(attempt: Attempt, threat: Threat) -> Attempt:
     return replace(attempt, ball=RowBall(threat, attempt.ball.centre))
 
 
+def unsummed(attempt: Attempt, moved: Tensor) -> Tensor:
+    """Returns how far slopes on the way are from what the margin changes by (B,).
+
+    Args:
+        attempt: the rows.
+        moved: points (B, ...) where the ways end.
+
+    Returns:
+        |change - sum| / (|change| + |sum|); 0 where both are lost in rounding.
+    """
+    x = attempt.ball.centre
+    way, (before, _, _) = moved - x, loss_and_slope(attempt, x)
+    after, total = loss_and_slope(attempt, moved)[0], torch.zeros_like(before)
+    for k in range(PIECES):
+        slope = loss_and_slope(attempt, x + (k + 0.5) / PIECES * way)[2]
+        total = total + (slope * way).flatten(1).sum(1) / PIECES
+    change = after - before
+    size = change.abs() + total.abs()
+    lost = size <= ROUNDING * (before.abs() + after.abs())
+    return torch.where(lost, 0.0, (change - total).abs() / size)
+
+
 def checks(
     attempt: Attempt, white: Tensor, square: Tensor, past: Callable[[Attempt], Attempt]
 ) -> Iterator[Flag]:
@@ -95,6 +126,8 @@ def checks(
     none = (gradient(attempt.target, margin, x, y, y)[2] == 0).flatten(1).all(1)
     share = float(none.double().mean())
     yield Flag("zero gradient", share > TOLERANCE, share, len(y))
+    share = float((unsummed(attempt, fgsm(attempt)) > APART).double().mean())
+    yield Flag("values jump", share > JUMPING, share, len(y))
     single, iterated = (
         broken(attempt, attack(seen)) for attack in (fgsm, steps_of_pgd)
     )

@@ -3,7 +3,11 @@
 exact             the module's own gradient
 passing           ... with roundings, detaching, saturation and walls taken for the
                   identity on the way back (BPDA, Athalye et al. 2018,
-                  arXiv:1802.00420, section 4.1)
+                  arXiv:1802.00420, section 4.1), and layers whose values jump by
+                  differences that see the jumps
+                  s_i = 1 / m sum_j (f_i(h + r_j u_j) - f_i(h - r_j u_j)) u_ji / 2 r_j
+                  with u_ji = +-1: the gradient of such a layer, however often it is
+                  averaged, is that between the jumps
 smoothed          the mean of gradients at points around (Tramer et al. 2020,
                   arXiv:2002.08347, section 5)
 estimated         differences of the loss between opposite points (NES, Ilyas et al.
@@ -18,6 +22,7 @@ point is answered wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +36,10 @@ Slopes = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """Loss (B,), answers (B,) and slopes (B, ...) of rows, labels and aims."""
 NEAR = 0.25
 """Mean change of its input, in units of that, up to which a layer is taken for none."""
+TOUCH, STEEP = 1e-3, 50.0
+"""Size of a touch, in units of a row's own, and the slope from which a layer jumps."""
+WIDE, PAIRS = 0.1, 2
+"""Mean r_j of a layer that jumps, in units of a row's own, and how many pairs."""
 FLAT = frozenset(
     getattr(home, name)
     for home in (torch, Tensor)
@@ -80,13 +89,54 @@ class StraightThrough(TorchFunctionMode):
         return out
 
 
-def past_a_wall(layer: nn.Module, given: Any, out: Any) -> Any:
+def sizes(x: Tensor) -> Tensor:
+    """Returns the root of the mean square of each row, shaped to multiply rows."""
+    least = torch.finfo(x.dtype).eps ** 2
+    return rowwise(x.flatten(1).square().mean(1).sqrt().clamp(min=least), x)
+
+
+def rise(layer: nn.Module, x: Tensor, radius: Tensor, draws: torch.Generator) -> Tensor:
+    """Returns (f_i(x + radius u) - f_i(x - radius u)) u_i / 2 radius for signs u."""
+    u = (torch.randint(0, 2, x.shape, generator=draws) * 2 - 1).to(x)
+    change = layer.forward(x + radius * u) - layer.forward(x - radius * u)
+    found: Tensor = change * u / (2 * radius)
+    return found
+
+
+def jumps(layer: nn.Module, x: Tensor, draws: torch.Generator) -> bool:
+    """Tells whether a touch of a layer's input changes a value by far more."""
+    size = sizes(x)
+    grown = (sizes(layer.forward(x)) / size).clamp(min=1)
+    return bool(((rise(layer, x, TOUCH * size, draws) / grown).abs() > STEEP).any())
+
+
+def across(layer: nn.Module, x: Tensor, draws: torch.Generator) -> Tensor:
+    """Returns a layer's slopes number by number, jumps included; see the module.
+
+    Args:
+        layer: without weights; keeps the shape of its input.
+        x: its input, without slopes.
+        draws: signs are drawn from it.
+    """
+    radii = [(2 * j + 1) / PAIRS * WIDE * sizes(x) for j in range(PAIRS)]
+    return torch.stack([rise(layer, x, r, draws) for r in radii]).mean(0)
+
+
+def past_a_wall(
+    layer: nn.Module,
+    given: Any,
+    out: Any,
+    *,
+    draws: torch.Generator | None,
+    known: dict[nn.Module, bool],
+) -> Any:
     """Lets slopes pass through a layer without weights, as a hook of it.
 
     Through one that keeps its input's shape and has no slope, such as a rounding with a
-    gradient of its own, or that hardly changes its input, such as noise.
+    gradient of its own, that hardly changes its input, such as noise, or whose values
+    jump, such as the largest numbers of a row, where there are `draws`; which layers
+    jump is found once, and kept in `known`.
     """
-    del layer
     x = given[0] if given else None
     if not isinstance(x, Tensor) or not isinstance(out, Tensor):
         return out
@@ -100,8 +150,15 @@ def past_a_wall(layer: nn.Module, given: Any, out: Any) -> Any:
         (slope,) = torch.autograd.grad(
             out.sum(), x, retain_graph=True, allow_unused=True
         )
-    walled = near or slope is None or not bool(slope.any())
-    return with_slope_one(out, x) if walled else out
+    if near or slope is None or not bool(slope.any()):
+        return with_slope_one(out, x)
+    if draws is None or len(given) > 1:
+        return out
+    if layer not in known:
+        known[layer] = jumps(layer, x.data, draws)
+    if known[layer]:
+        out = with_slope_one(out, across(layer, x.data, draws) * x)
+    return out
 
 
 class Passing(Classifier):
@@ -109,14 +166,25 @@ class Passing(Classifier):
 
     Through `FLAT` and `torch.no_grad` wherever they stand, and through layers of the
     module's own that `past_a_wall` knows.
+
+    Args:
+        module: see `Classifier`.
+        draws: what looks across jumps draws from; without it nothing does, which is
+            faster by far.
     """
+
+    def __init__(self, module: nn.Module, draws: torch.Generator | None = None) -> None:
+        super().__init__(module)
+        self._draws = draws
+        self._jump: dict[nn.Module, bool] = {}
 
     def answer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns what a classifier does."""
         layers = [
             m for m in self.module.modules() if not any(True for _ in m.parameters())
         ]
-        hooks = [layer.register_forward_hook(past_a_wall) for layer in layers]
+        past = partial(past_a_wall, draws=self._draws, known=self._jump)
+        hooks = [layer.register_forward_hook(past) for layer in layers]
         try:
             with StraightThrough():
                 return super().answer(x)

@@ -8,6 +8,8 @@ target's slopes, those of a network that answers alike are there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from safescale_ammt.attacks.losses import Loss, cross_entropy, margin
 from safescale_ammt.attacks.slopes import exact, lent
 
 BATCH, RATE = 64, 2e-3
+Made = TypeVar("Made")
 
 
 def transfer(
@@ -54,6 +57,19 @@ def network(shape: torch.Size, classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(64, classes))
 
 
+def seeded(generator: torch.Generator, make: Callable[[], Made]) -> Made:
+    """Returns what a call makes whose weights are drawn by a generator's next number.
+
+    Args:
+        generator: one number is drawn from it.
+        make: the call.
+    """
+    seed = int(torch.randint(0, 2**31, (1,), generator=generator))
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        return make()
+
+
 def distilled(attempt: Attempt, steps: int) -> nn.Sequential:
     """Returns a network that has learnt what the target answers in the balls.
 
@@ -62,11 +78,8 @@ def distilled(attempt: Attempt, steps: int) -> nn.Sequential:
         steps: of Adam, on 64 points each.
     """
     generator, centre = attempt.generator, attempt.ball.centre
-    seed = int(torch.randint(0, 2**31, (1,), generator=generator))
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
-        model = network(centre.shape[1:], attempt.aims.shape[1] + 1)
-    model.to(centre)
+    classes = attempt.aims.shape[1] + 1
+    model = seeded(generator, lambda: network(centre.shape[1:], classes)).to(centre)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
     own = exact(Classifier(model), margin)
     for _ in range(steps):

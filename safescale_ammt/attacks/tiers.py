@@ -11,19 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
+from safescale_ammt.attacks.advgan import advgan, fitted
 from safescale_ammt.attacks.apgd import apgd, apgd_targeted
-from safescale_ammt.attacks.attempt import Attack, Attempt
+from safescale_ammt.attacks.attempt import Attack, Attempt, Classifier
 from safescale_ammt.attacks.fgsm import fgsm, steps_of_pgd
 from safescale_ammt.attacks.fmn import fmn
 from safescale_ammt.attacks.losses import margin
 from safescale_ammt.attacks.slopes import Passing, estimated, smoothed
 from safescale_ammt.attacks.square import square
 from safescale_ammt.attacks.surrogate import transfer
+from safescale_ammt.constitution.threats import Threat
 
 LENGTH = 4.0
 """Radii that all steps of PGD past walls are long together."""
+STARTS = 5
+"""Of APGD past walls, each on the rows that those before it left."""
 SPREAD = 0.25
 """Standard deviation of points around, in radii (of one number in the L2 norm's)."""
 
@@ -40,6 +45,7 @@ class Tier:
         draws: points around a row, for smoothed slopes; eight times as many directions
             for estimated ones.
         learning: steps of the stand-in that learns the target's answers.
+        fooling: steps of AdvGAN's generator, on rows of the train split; 0 is none.
         sample: rows, at most, that the checks attack.
         always: escalates whatever the checks say.
     """
@@ -50,14 +56,15 @@ class Tier:
     queries: int
     draws: int
     learning: int
+    fooling: int
     sample: int
     always: bool = False
 
 
 TIERS = {
-    "smoke": Tier(20, 1, 3, 100, 4, 100, 100),
-    "full": Tier(100, 1, 9, 1000, 8, 300, 200),
-    "release": Tier(100, 5, 9, 5000, 16, 1000, 500, always=True),
+    "smoke": Tier(20, 1, 3, 100, 4, 100, 0, 100),
+    "full": Tier(100, 1, 9, 1000, 8, 300, 400, 200),
+    "release": Tier(100, 5, 9, 5000, 16, 1000, 2000, 500, always=True),
 }
 
 
@@ -75,6 +82,28 @@ def white_box(tier: Tier) -> dict[str, Attack]:
     }
 
 
+def from_train(
+    tier: Tier,
+    target: Classifier,
+    rows: Tensor | None,
+    threat: Threat,
+    draws: torch.Generator,
+) -> dict[str, Attack]:
+    """Returns the attacks that learn on rows of the train split, learnt.
+
+    Args:
+        tier: how long.
+        target: what they learn to fool.
+        rows: of the train split, if there are any.
+        threat: what may be changed.
+        draws: what learning draws from.
+    """
+    if rows is None or not tier.fooling:
+        return {}
+    generator = fitted(target, rows, threat, draws, tier.fooling)
+    return {"advgan": partial(advgan, generator=generator)}
+
+
 def black_box(tier: Tier, surrogates: Mapping[str, nn.Module]) -> dict[str, Attack]:
     """Returns the attacks that ask the module for answers alone."""
     found: dict[str, Attack] = {
@@ -86,7 +115,7 @@ def black_box(tier: Tier, surrogates: Mapping[str, nn.Module]) -> dict[str, Atta
 
 def past_walls(attempt: Attempt) -> Attempt:
     """Returns the attempt of a target whose slopes pass through what hides them."""
-    return replace(attempt, target=Passing(attempt.target.module))
+    return replace(attempt, target=Passing(attempt.target.module, attempt.generator))
 
 
 def escalation(tier: Tier, stand_in: nn.Module) -> dict[str, Attack]:
@@ -102,7 +131,7 @@ def escalation(tier: Tier, stand_in: nn.Module) -> dict[str, Attack]:
         return steps_of_pgd(past_walls(attempt), tier.steps, LENGTH / tier.steps)
 
     def passing(attempt: Attempt) -> Tensor:
-        return apgd(past_walls(attempt), tier.steps, loss=margin)
+        return apgd(past_walls(attempt), tier.steps, STARTS, loss=margin)
 
     def passing_to_aims(attempt: Attempt) -> Tensor:
         return apgd_targeted(past_walls(attempt), tier.steps, tier.aims)
@@ -129,7 +158,7 @@ def escalation(tier: Tier, stand_in: nn.Module) -> dict[str, Attack]:
     }
 
 
-WHITE: Sequence[str] = ("fgsm", "pgd", "apgd-ce", "apgd-dlr-t", "fmn")
+WHITE: Sequence[str] = ("fgsm", "pgd", "apgd-ce", "apgd-dlr-t", "fmn", "advgan")
 ESCALATED_WHITE: Sequence[str] = (
     "passing-pgd",
     "passing",

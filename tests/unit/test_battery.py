@@ -302,7 +302,7 @@ def test_small_codes_and_rows_of_a_graph_are_those_of_plain_tensors(
 
 def test_an_outcome_says_what_it_shows_and_what_not(layers: list[nn.Module]) -> None:
     said = str(smoke(nn.Sequential(*layers)))
-    assert "survive battery smoke, version 1, under linf 0.3 in [0, 1]" in said
+    assert "survive battery smoke, version 2, under linf 0.3 in [0, 1]" in said
     assert "upper bound" in said
 
 
