@@ -3,8 +3,8 @@
 exact             the module's own gradient
 passing           ... with roundings, detaching, saturation and walls taken for the
                   identity on the way back (BPDA, Athalye et al. 2018,
-                  arXiv:1802.00420, section 4.1), and layers whose values jump by
-                  differences that see the jumps
+                  arXiv:1802.00420, section 4.1)
+across            ... and of layers whose values jump differences that see the jumps
                   s_i = 1 / m sum_j (f_i(h + r_j u_j) - f_i(h - r_j u_j)) u_ji / 2 r_j
                   with u_ji = +-1: the gradient of such a layer, however often it is
                   averaged, is that between the jumps
@@ -36,7 +36,7 @@ Slopes = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """Loss (B,), answers (B,) and slopes (B, ...) of rows, labels and aims."""
 NEAR = 0.25
 """Mean change of its input, in units of that, up to which a layer is taken for none."""
-TOUCH, STEEP = 1e-3, 50.0
+TOUCH, STEEP = 3e-3, 20.0
 """Size of a touch, in units of a row's own, and the slope from which a layer jumps."""
 WIDE, PAIRS = 0.1, 2
 """Mean r_j of a layer that jumps, in units of a row's own, and how many pairs."""
@@ -128,14 +128,14 @@ def past_a_wall(
     out: Any,
     *,
     draws: torch.Generator | None,
-    known: dict[nn.Module, bool],
+    known: set[nn.Module],
 ) -> Any:
     """Lets slopes pass through a layer without weights, as a hook of it.
 
     Through one that keeps its input's shape and has no slope, such as a rounding with a
     gradient of its own, that hardly changes its input, such as noise, or whose values
     jump, such as the largest numbers of a row, where there are `draws`; which layers
-    jump is found once, and kept in `known`.
+    jump is kept in `known`.
     """
     x = given[0] if given else None
     if not isinstance(x, Tensor) or not isinstance(out, Tensor):
@@ -154,9 +154,8 @@ def past_a_wall(
         return with_slope_one(out, x)
     if draws is None or len(given) > 1:
         return out
-    if layer not in known:
-        known[layer] = jumps(layer, x.data, draws)
-    if known[layer]:
+    if layer in known or jumps(layer, x.data, draws):
+        known.add(layer)
         out = with_slope_one(out, across(layer, x.data, draws) * x)
     return out
 
@@ -169,14 +168,13 @@ class Passing(Classifier):
 
     Args:
         module: see `Classifier`.
-        draws: what looks across jumps draws from; without it nothing does, which is
-            faster by far.
+        draws: what looks across jumps draws from; without it nothing does.
     """
 
     def __init__(self, module: nn.Module, draws: torch.Generator | None = None) -> None:
         super().__init__(module)
         self._draws = draws
-        self._jump: dict[nn.Module, bool] = {}
+        self._jump: set[nn.Module] = set()
 
     def answer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns what a classifier does."""

@@ -27,8 +27,8 @@ from safescale_ammt.constitution.threats import Threat
 
 LENGTH = 4.0
 """Radii that all steps of PGD past walls are long together."""
-STARTS = 5
-"""Of APGD past walls, each on the rows that those before it left."""
+STARTS = 10
+"""Of APGD across jumps, each on the rows that those before it left."""
 SPREAD = 0.25
 """Standard deviation of points around, in radii (of one number in the L2 norm's)."""
 
@@ -115,7 +115,7 @@ def black_box(tier: Tier, surrogates: Mapping[str, nn.Module]) -> dict[str, Atta
 
 def past_walls(attempt: Attempt) -> Attempt:
     """Returns the attempt of a target whose slopes pass through what hides them."""
-    return replace(attempt, target=Passing(attempt.target.module, attempt.generator))
+    return replace(attempt, target=Passing(attempt.target.module))
 
 
 def escalation(tier: Tier, stand_in: nn.Module) -> dict[str, Attack]:
@@ -131,10 +131,15 @@ def escalation(tier: Tier, stand_in: nn.Module) -> dict[str, Attack]:
         return steps_of_pgd(past_walls(attempt), tier.steps, LENGTH / tier.steps)
 
     def passing(attempt: Attempt) -> Tensor:
-        return apgd(past_walls(attempt), tier.steps, STARTS, loss=margin)
+        return apgd(past_walls(attempt), tier.steps, loss=margin)
 
     def passing_to_aims(attempt: Attempt) -> Tensor:
         return apgd_targeted(past_walls(attempt), tier.steps, tier.aims)
+
+    def across(attempt: Attempt) -> Tensor:
+        seeing = Passing(attempt.target.module, attempt.generator)
+        own = replace(attempt, target=seeing)
+        return apgd(own, tier.steps, STARTS, loss=margin)
 
     def around(attempt: Attempt) -> Tensor:
         spread = SPREAD * unit_of(attempt)
@@ -151,6 +156,7 @@ def escalation(tier: Tier, stand_in: nn.Module) -> dict[str, Attack]:
         "passing-pgd": passing_pgd,
         "passing": passing,
         "passing-dlr-t": passing_to_aims,
+        "across": across,
         "smoothed": around,
         "stand-in": partial(transfer, surrogate=stand_in, steps=tier.steps),
         "square x 5": partial(square, queries=5 * tier.queries),
@@ -163,6 +169,7 @@ ESCALATED_WHITE: Sequence[str] = (
     "passing-pgd",
     "passing",
     "passing-dlr-t",
+    "across",
     "smoothed",
 )
 """Those of the escalation that follow gradients too."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from safescale_ammt.attacks.advgan import advgan, fitted
 from safescale_ammt.attacks.apgd import apgd, apgd_targeted, checkpoints
 from safescale_ammt.attacks.attempt import Attack, Attempt, Classifier
 from safescale_ammt.attacks.fgsm import fgsm, steps_of_pgd
@@ -16,7 +17,11 @@ from safescale_ammt.attacks.fmn import fmn, minimum_norm
 from safescale_ammt.attacks.interval_bounds import bounds, certified
 from safescale_ammt.attacks.losses import cross_entropy, dlr, margin
 from safescale_ammt.attacks.planted import Detached, Quantised
+from safescale_ammt.attacks.sanity import unsummed
+from safescale_ammt.attacks.seeds import module_digest
 from safescale_ammt.attacks.slopes import (
+    PAIRS,
+    WIDE,
     Passing,
     estimated,
     exact,
@@ -25,6 +30,7 @@ from safescale_ammt.attacks.slopes import (
 )
 from safescale_ammt.attacks.square import bump, eta, share_of, square
 from safescale_ammt.attacks.surrogate import distilled, transfer
+from safescale_ammt.attacks.tiers import STARTS, TIERS, escalation
 from safescale_ammt.constitution.threats import Threat
 from safescale_ammt.errors import InputError
 
@@ -233,6 +239,113 @@ def test_slopes_pass_through_what_hides_them_and_answers_stay(how: str) -> None:
     alike = nn.functional.cosine_similarity(slopes, open_).mean()
     # Which class comes second is not to be seen where all others are 0.
     assert float(alike) > 0.8
+
+
+class Jump(nn.Module):
+    """Is the identity, and 5 above it right of 0; it tells the slope 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 5.0 * (x > 0)
+
+
+def test_slopes_across_jumps_are_those_of_the_means_around() -> None:
+    x = torch.linspace(-1, 1, 1000).view(1, 1000)
+    size = float(x.square().mean().sqrt())
+    passing = Passing(nn.Sequential(Jump()), draws())
+    x.requires_grad_()
+    (found,) = torch.autograd.grad(passing.answer(x)[0].sum(), x)
+    radii = [(2 * j + 1) / PAIRS * WIDE * size for j in range(PAIRS)]
+    each = [1 + 5 * (x.detach().abs() < r) / (2 * r) for r in radii]
+    torch.testing.assert_close(found, torch.stack(each).mean(0), atol=1e-3, rtol=1e-3)
+    assert torch.equal(passing.answer(x)[0], Jump()(x))
+    (own,) = torch.autograd.grad(Passing(Jump()).answer(x)[0].sum(), x)
+    assert bool((own == 1).all())
+
+
+class Backwards(nn.Module):
+    """Falls by jumps of 1/4, and rises with slope 1 between them: -x on the whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * (x % 0.125) - x
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_slopes_between_jumps_hide_is_found_across_them(norm: str) -> None:
+    module, x = nn.Sequential(Backwards(), linear(2)), rows(100)
+    radius = radii(linear(2), -x, norm)
+    attempt = trial_of(module, x, Threat(norm, 2 * float(radius.median())))
+    near = (radius < 0.7 * attempt.ball.threat.eps).nonzero()[:, 0]
+    assert len(near) > 50
+
+    def broken(attack: Attack) -> float:
+        part = attempt.part(near)
+        return float((part.target.codes(attack(part)) != part.y).double().mean())
+
+    smoke = TIERS["smoke"]
+    assert broken(escalation(smoke, module)["across"]) > 0.95
+    assert broken(partial(apgd, steps=smoke.steps, restarts=STARTS)) < 0.8
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU(), nn.Tanh(), nn.Softplus(), nn.Hardtanh()])
+def test_layers_without_jumps_keep_their_own_slopes(layer: nn.Module) -> None:
+    x = (3 * rows(20)).requires_grad_()
+    (own,) = torch.autograd.grad(layer(x).sum(), x)
+    passing = Passing(nn.Sequential(layer), draws())
+    (found,) = torch.autograd.grad(passing.answer(x)[0].sum(), x)
+    # Where a layer hardly changes its input, or tanh is flat, slopes pass through.
+    assert torch.equal(found, own) or torch.equal(found, torch.ones_like(own))
+
+
+def test_slopes_add_up_to_values_unless_values_jump() -> None:
+    module, x = linear(2), rows()
+    attempt = trial_of(module, x, Threat("linf", 0.3))
+    assert float(unsummed(attempt, fgsm(attempt)).max()) < 1e-3
+    assert not bool(unsummed(attempt, x).any())
+    # On the way the margin falls by 2 times 12 numbers, and once by a jump of 5.
+    step = nn.Sequential(Jump(), nn.Linear(12, 2, bias=False))
+    with torch.no_grad():
+        step[1].weight.copy_(torch.tensor([[0.5], [-0.5]]).expand(2, 12))
+    x = torch.ones(1, 12)
+    moved = x.clone()
+    moved[0, 0] = -1.0
+    found = unsummed(trial_of(step, x, Threat("linf", 2.0)), moved)
+    assert float(found) == pytest.approx(5 / (7 + 2))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("columns", [1, 4])
+def test_a_generator_learns_what_a_linear_model_hides(columns: int, norm: str) -> None:
+    module, train = linear(columns), rows(500)
+    digest, x = module_digest(module), torch.randn((200, 12), generator=draws(9))
+    radius = radii(module, x, norm)
+    threat = Threat(norm, 1.5 * float(radius.median()))
+    attempt = trial_of(module, x, threat)
+    once, again = (fitted(attempt.target, train, threat, draws(), 300) for _ in "ab")
+    moved = advgan(attempt, once)
+    assert torch.equal(moved, advgan(attempt, again))
+    broken = attempt.target.codes(moved) != attempt.y
+    assert not bool((broken & (radius > threat.eps * (1 + 1e-5))).any())
+    near = broken[radius < 0.8 * threat.eps].double().mean()
+    assert float(near) > (0.8 if columns == 1 else 0.5)
+    assert module_digest(module) == digest
+    assert all(part.grad is None for part in module.parameters())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7), (12,), (2, 3)])
+def test_changes_of_a_generator_are_inside_ball_and_range(
+    shape: tuple[int, ...], norm: str
+) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 4))
+    x = torch.rand((9, *shape), generator=draws(5))
+    threat = Threat(norm, 0.3, (0.0, 1.0))
+    attempt = trial_of(module, x, threat)
+    moved = advgan(attempt, fitted(attempt.target, x, threat, draws(), 3))
+    assert not torch.equal(moved, x)
+    assert 0 <= float(moved.min()) <= float(moved.max()) <= 1
+    assert float(attempt.ball.lengths(moved).max()) <= 0.3 * (1 + 1e-5)
 
 
 def test_estimated_and_smoothed_slopes_of_a_linear_model_are_its_own() -> None:

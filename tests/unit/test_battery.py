@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from safescale_ammt import Threat, run_battery
-from safescale_ammt.attacks import tiers
+from safescale_ammt.attacks import battery, tiers
 from safescale_ammt.attacks.outcome import CLEAN, NOBODY, Outcome
 from safescale_ammt.attacks.planted import (
     Detached,
@@ -161,6 +161,28 @@ def test_winners_take_all_is_broken() -> None:
     found = smoke(nn.Sequential(*trained(Winners)))
     assert found.accuracy > 0.8
     assert found.robust_accuracy <= 0.04
+    assert found.escalated
+    assert "values jump" in {flag.name for flag in found.flags if flag.raised}
+
+
+def test_a_generator_that_learns_on_train_rows_is_in_the_longer_tiers(
+    layers: list[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(tiers.TIERS["smoke"], fooling=150)
+    monkeypatch.setitem(tiers.TIERS, "full", short)
+    monkeypatch.setattr(battery, "white_box", lambda _: {})
+    x, y = held()
+    module, train = nn.Sequential(*layers), digits()[0][:1500]
+
+    def run(tier: str, rows: Tensor | None) -> Outcome:
+        return run_battery(module, x, y, THREAT, tier=tier, train_rows=rows)
+
+    once, again = run("full", train), run("full", train)
+    assert once.broken["advgan"] > 0.5 * ROWS
+    assert torch.equal(once.points, again.points)
+    assert "advgan" not in run("full", None).attacks
+    assert "advgan" not in run("smoke", train).attacks
+    assert tiers.TIERS["release"].fooling > 0
 
 
 class Wall(torch.autograd.Function):
@@ -276,6 +298,10 @@ class Two(nn.Module):
         ({"tier": "ful"}, "nearest is 'full'"),
         ({"surrogates": {"two": Two()}}, r"'two' answers 4 rows by logits \(4, 2\)"),
         ({"surrogates": {"odd": nn.Linear(6, 10)}}, "'odd' does not answer rows"),
+        ({"train_rows": torch.zeros(5, 8, 8)}, r"Train rows are \(5, 8, 8\)"),
+        ({"train_rows": torch.zeros(0, 1, 8, 8)}, r"Train rows are \(0, 1, 8, 8\)"),
+        ({"train_rows": torch.zeros(5, 1, 8, 8).double()}, "of torch.float64"),
+        ({"train_rows": torch.full((5, 1, 8, 8), 2.0)}, "5 of 5 train rows"),
     ],
 )
 def test_what_cannot_be_attacked_is_refused_in_one_sentence(
