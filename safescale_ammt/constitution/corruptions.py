@@ -73,4 +73,5 @@ def read_corruptions(raw: Any, where: str) -> Corruptions:
     for kind in raw:
         if kind not in KINDS:
             raise ConstitutionError(f"{where} has {kind!r}, {one_of(KINDS, kind)}.")
+    # In one order and each once: the same promise has one digest.
     return Corruptions(tuple(kind for kind in KINDS if kind in raw))

@@ -82,6 +82,7 @@ def read_image_threat(raw: Any, where: str, *, proven: bool) -> ImageThreat:
     entry = section(raw, where, (*KEYS, "tier"))
     tier = entry.get("tier", "" if proven else FULL)
     ball = read_threat({k: v for k, v in entry.items() if k != "tier"}, where)
+    # A ball of one point would make the promise one of accuracy.
     if ball.eps == 0:
         raise ConstitutionError(
             f"{where}.eps is 0, so that nothing is changed; say a radius > 0, of which "
@@ -92,6 +93,7 @@ def read_image_threat(raw: Any, where: str, *, proven: bool) -> ImageThreat:
             f"{where}.range is {entry['range']}, but pixels are numbers in "
             "[0, 1] (bytes / 255); say range: [0, 1]."
         )
+    # Refused and not ignored: who names a tier expects a search.
     if proven and tier:
         raise ConstitutionError(
             f"{where}.tier is {tier!r}, but certified_accuracy searches nothing: its "

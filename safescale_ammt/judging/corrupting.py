@@ -60,8 +60,10 @@ def drawn_corruptions(
         Numbers into `corruptions.each()` (n,), and the lots (n,) of 32 bytes that the
         corruptions themselves are drawn by.
     """
+    # Two promises on one image are not to meet the same: the key is part of the lot.
     lots = lots_of(f"{holdout} {corruptions.key}", rows)
     count = len(corruptions.kinds) * len(SEVERITIES)
+    # Of 2^64 lots one more or less falls to each: no corruption is more likely.
     first = np.ascontiguousarray(lots).view(np.uint64).reshape(len(lots), -1)[:, 0]
     return (first.astype("<u8") % np.uint64(count)).astype(np.int64), lots
 
@@ -96,6 +98,7 @@ def corrupted(
         corruptions: that the numbers are of.
     """
     out = np.empty_like(images)
+    # All that meet the same at once; none of them has a say in another's bytes.
     for number, (kind, severity) in enumerate(corruptions.each()):
         at = np.flatnonzero(numbers == number)
         if len(at):
@@ -108,6 +111,7 @@ def corrupted(
 
 def uniform(lots: Sequence[bytes], count: int) -> NDArray[np.float64]:
     """Returns numbers in (0, 1) that follow from each lot (lots, count)."""
+    # SHAKE is a standard: no version of a library gives other numbers.
     drawn = b"".join(hashlib.shake_256(lot).digest(2 * count) for lot in lots)
     whole = np.frombuffer(drawn, "<u2").reshape(len(lots), count)
     return (whole + 0.5) / 65536
@@ -138,6 +142,7 @@ def impulse(x: Images, at: int, lots: Sequence[bytes]) -> Images:
     """Turns a share of the pixels black or white, all channels of each."""
     _, channels, height, width = x.shape
     drawn = uniform(lots, height * width).reshape(len(x), 1, height, width)
+    # A dead pixel is dead in all colours.
     drawn = np.repeat(drawn, channels, 1)
     half = SHARE[at] / 2
     return np.where(drawn < half, 0.0, np.where(drawn > 1 - half, 255.0, x))
@@ -149,7 +154,9 @@ def blur(x: Images, at: int, lots: Sequence[bytes]) -> Images:
     size = min(x.shape[2:]) / 28
     for _ in range(max(at + 1, round(PASSES[at] * size * size))):
         for axis in (2, 3):
-            padded = np.moveaxis(_repeated(x, axis), axis, 0)
+            pad = [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)]
+            # Pixels of the border once more: a dark margin would darken the image.
+            padded = np.moveaxis(np.pad(x, pad, "edge"), axis, 0)
             smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
             x = np.asarray(np.moveaxis(smooth, 0, axis))
     return x
@@ -178,9 +185,10 @@ def rotate(x: Images, at: int, lots: Sequence[bytes]) -> Images:
     right -= (width - 1) / 2
     out = np.empty_like(x)
     for i, side in enumerate(_sides(lots, 1)[:, 0]):
+        # Where each pixel of the result comes from: the turn backwards.
         rows = cosine * down + side * sine * right + (height - 1) / 2
         columns = cosine * right - side * sine * down + (width - 1) / 2
-        out[i] = _between(x[i], rows, columns)
+        out[i] = between(x[i], rows, columns)
     return out
 
 
@@ -191,6 +199,7 @@ def translate(x: Images, at: int, lots: Sequence[bytes]) -> Images:
     out = np.empty_like(x)
     for i, (vertical, horizontal) in enumerate(_sides(lots, 2)):
         far = [max(1, round(FOURTEENTHS[at] * n / 14)) for n in (height, width)]
+        # Rows beyond the border are the border's.
         own_rows = np.clip(rows - vertical * far[0], 0, height - 1)
         own_columns = np.clip(columns - horizontal * far[1], 0, width - 1)
         out[i] = x[i][:, own_rows][:, :, own_columns]
@@ -202,14 +211,7 @@ def _sides(lots: Sequence[bytes], count: int) -> NDArray[np.int64]:
     return np.where(uniform(lots, count) < 0.5, -1, 1)
 
 
-def _repeated(x: Images, axis: int) -> Images:
-    """Returns images with the border's pixels once more at either end of an axis."""
-    pad = [(0, 0)] * x.ndim
-    pad[axis] = (1, 1)
-    return np.pad(x, pad, "edge")
-
-
-def _between(
+def between(
     image: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]
 ) -> NDArray[Any]:
     """Returns what lies at points between pixels (channels, height, width)."""

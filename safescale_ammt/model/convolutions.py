@@ -40,11 +40,13 @@ class Kernel:
 
     def products(self, groups: int) -> list[list[Product]]:
         """Returns what multiplies windows, group by group and piece by piece."""
+        # The groups are known when the operator is called, and not before.
         if groups not in self._products:
             found = []
             for own in np.split(self.weight, groups):
                 matrix = own.reshape(len(own), -1).T
                 starts = range(0, len(matrix), PIECE)
+                # No more inputs than whose products a double adds exactly.
                 pieces = (on_grid(matrix[at : at + PIECE], 0) for at in starts)
                 found.append([plain(piece) for piece in pieces])
             self._products[groups] = found
@@ -119,6 +121,7 @@ def windows(
     """Returns a view of all windows (n, channels, places ..., size ...)."""
     axes = tuple(range(2, x.ndim))
     far = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
+    # A view: windows share their numbers until they are made a matrix.
     view = np.lib.stride_tricks.sliding_window_view(x, far, axis=axes)
     steps = [slice(None, None, s) for s in stride]
     inside = [slice(None, None, d) for d in dilation]
@@ -131,6 +134,7 @@ def multiplied(taken: Any, pieces: Sequence[Product], axes: int) -> Any:
     places, size = taken.shape[2 : 2 + axes], taken.shape[2 + axes :]
     order = (0, *range(2, 2 + axes), 1, *range(2 + axes, 2 + 2 * axes))
     inputs = channels * math.prod(size)
+    # Windows are many times their images, so that few images are cut at once.
     step = max(1, _AT_ONCE // max(1, inputs * math.prod(places)))
     parts = []
     for at in range(0, max(n, 1), step):
@@ -231,6 +235,7 @@ def average_pool(  # noqa: PLR0917  as torch's schema has them
 ) -> Any:
     """Returns the mean of each window; of one at the border torch counts the margin."""
     total = reduce(np.add, pooled_places(x, size, stride, padding, fill=0.0, ceil=ceil))
+    # Whoever names a divisor divides every window by it, those at the border too.
     if divisor:
         return np.asarray(total / divisor)
     axes = len(size)
@@ -259,6 +264,7 @@ def adaptive(
         for axis, count in enumerate(size, first):
             n = x.shape[axis]
             parts = []
+            # Windows overlap by one where the axis is no multiple of their number.
             for i in range(count):
                 begin, end = i * n // count, -(-(i + 1) * n // count)
                 own = [x.take(place, axis) for place in range(begin, end)]
@@ -277,6 +283,7 @@ def nearest(x: Any, size: Sequence[int] | None, factors: Sequence[float] | None)
     """Returns images of another size, each pixel that of the nearest place."""
     for axis, (count, scale) in enumerate(scales(x, size, factors), 2):
         at = np.floor(np.arange(count) * scale).astype(int)
+        # A factor that is no whole number may round to a place beyond the last.
         x = x.take(np.minimum(at, x.shape[axis] - 1), axis)
     return x
 
@@ -293,6 +300,7 @@ def linear(
         if corners:
             at = np.arange(count) * ((n - 1) / max(count - 1, 1))
         else:
+            # Pixels are areas, whose centres are half a pixel in (torch).
             at = np.maximum((np.arange(count) + 0.5) * scale - 0.5, 0.0)
         low = np.minimum(np.floor(at).astype(int), n - 1)
         high = np.minimum(low + 1, n - 1)

@@ -50,6 +50,7 @@ class ImageLayout:
         if not config.has_images:
             return None
         entity = (config.entity,) if config.entity else ()
+        # What the config speaks of and pixels do not hold.
         beside = (*config.sensitive, *entity, *config.ids, *config.drop)
         beside += config.references
         return cls(
@@ -134,6 +135,7 @@ def with_channels(array: NDArray[np.uint8], channels: str, origin: str) -> Pixel
     Raises:
         DataError: it has other dimensions.
     """
+    # Without an axis for channels there is one.
     if array.ndim == 3:
         return array[:, None]
     if array.ndim == 4:

@@ -29,6 +29,7 @@ def corrupted_answers(
     """
     image = stored.schema.image
     assert image is not None
+    # By the rows' own hashes, which the model does not see.
     numbers, lots = drawn_corruptions(corruptions, holdout, stored.hashes())
     print(f"Under {corruptions.name}: {len(numbers):,} rows.", flush=True)
     right, at = [np.zeros(0, dtype=bool)], 0
@@ -39,6 +40,7 @@ def corrupted_answers(
         taken = fixed_bytes(batch.features[image.name], kind)
         pixels = taken.view(np.uint8).reshape(len(batch), *image.shape)
         changed = corrupted(pixels, numbers[own], lots[own], corruptions)
+        # A column of bytes again: nets, trees and programs are asked as ever.
         data = pa.py_buffer(changed.tobytes())
         cells = pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(image.size), len(batch), [None, data]

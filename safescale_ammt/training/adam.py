@@ -107,13 +107,13 @@ class Adam:
             rows: row numbers (n,).
             decay: of the copies (n, 1).
         """
-        copy = self._of(rows, decay)
+        copy = self.of_rows(rows, decay)
         copy.pace = [self.pace[i] for i in rows.tolist()]
         copy.retune(decay, [self._scale[i] for i in rows.tolist()])
         copy.load_tensors({name: t[rows] for name, t in self.tensors().items()})
         return copy
 
-    def _of(self, rows: Tensor, decay: Tensor) -> Self:
+    def of_rows(self, rows: Tensor, decay: Tensor) -> Self:
         """Returns the optimizer of some rows before its first step."""
         del rows
         return type(self)(self.first[:0], decay, self._stability)

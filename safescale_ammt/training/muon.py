@@ -85,17 +85,20 @@ class Muon(Adam):
 
     def move(self, theta: Tensor, grad: Tensor, rate: float) -> None:
         """Moves all rows of theta (k, P), whatever their gradient is."""
+        # What is no matrix, and the count of steps.
         super().move(theta, grad, rate)
         decays = self._decay[:, 0].tolist()
         for i, matrices in enumerate(self._matrices):
             own = rate * self.pace[i] * self._scale[i]
             for at in matrices:
+                # A net by itself: a stacked product may round by how many there are.
                 slope, first = grad[i, at.piece], self.first[i, at.piece]
                 first.lerp_(slope, 1 - MOMENTUM)
                 ahead = slope.lerp(first, MOMENTUM).view(at.rows, at.columns)
                 step = orthogonal(ahead).flatten()
                 length = 0.2 * math.sqrt(max(at.rows, at.columns))
                 weights = theta[i, at.piece]
+                # The decay is apart from the gradient, as Adam's is here.
                 weights.mul_(1 - own * decays[i]).add_(step, alpha=-own * length)
 
     def pieces(self, i: int) -> Sequence[slice]:
@@ -106,7 +109,7 @@ class Muon(Adam):
         between = [slice(own[1], after[0]) for own, after in pairwise(ends)]
         return [piece for piece in between if piece.start < piece.stop]
 
-    def _of(self, rows: Tensor, decay: Tensor) -> Self:
+    def of_rows(self, rows: Tensor, decay: Tensor) -> Self:
         matrices = [self._matrices[i] for i in rows.tolist()]
         return type(self)(self.first[:0], decay, self._stability, matrices)
 
@@ -114,8 +117,10 @@ class Muon(Adam):
 def orthogonal(matrix: Tensor) -> Tensor:
     """Brings the singular values of a matrix near 1 (rows, columns)."""
     a, b, c = _COEFFICIENTS
+    # The square of the shorter side is smaller.
     tall = matrix.shape[0] > matrix.shape[1]
     x: Tensor = matrix.T if tall else matrix
+    # The iteration begins with no singular value above 1.
     x = x / (x.norm() + _EPSILON)
     for _ in range(STEPS):
         square = x @ x.T
