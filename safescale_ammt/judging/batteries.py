@@ -77,6 +77,7 @@ class BatteryRecord:
 
 def written(batteries: Mapping[str, BatteryRecord]) -> bytes:
     """Returns batteries, by the keys of their threats, as canonical JSON."""
+    # One spelling: the evidence's digest is taken of these bytes, too.
     return canonical_json({key: asdict(own) for key, own in batteries.items()})
 
 

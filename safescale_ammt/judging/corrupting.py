@@ -219,6 +219,7 @@ def between(
     rows, columns = (
         np.clip(at, 0, size - 1) for at, size in ((rows, height), (columns, width))
     )
+    # A point on a pixel has that one twice, with weights 1 and 0.
     above, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
     below = np.minimum(above + 1, height - 1)
     beside = np.minimum(left + 1, width - 1)

@@ -115,6 +115,7 @@ def wrongly_drawn(evidence: Evidence, rows: NDArray[Any], holdout: str) -> str:
         holdout: identity digest of the holdout.
     """
     for key, (words, codes) in evidence.attacks.items():
+        # Nobody may have taken a kinder corruption than the lot says.
         if met := corruptions_in(words):
             numbers, _ = drawn_corruptions(met, holdout, rows)
             if (codes // 2 != numbers).any():
@@ -193,6 +194,7 @@ def by_part(
 
     Of so few rows that they tell of persons there is no number.
     """
+    # A class is a part like a group: whoever gives one up looks good on average.
     classes = tuple(map(str, range(evidence.classes)))
     split = {"": (classes, evidence.label), **evidence.groups}
     return [

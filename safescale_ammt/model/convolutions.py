@@ -158,6 +158,7 @@ def by_channel(taken: Any, weight: Any, groups: int) -> Any:
     axes = weight_axes(weight)
     times = len(weight) // groups
     out = np.zeros((len(taken), len(weight), *taken.shape[2 : 2 + axes]))
+    # Added in the order of the places: no library has a say in it.
     for place in product(*map(range, weight.shape[2:])):
         own = np.repeat(taken[(..., *place)], times, 1)
         out += own * weight[(slice(None), 0, *place)].reshape(-1, *[1] * axes)
@@ -200,6 +201,7 @@ def pooled_places(
         sides.append((p, max(p, (count - 1) * s + d * (k - 1) + 1 - n - p)))
     check_room((*x.shape[:-axes], *counts))
     check_room([n + low + high for n, (low, high) in zip(x.shape, sides, strict=True)])
+    # What is beyond counts nothing: 0 in a sum, the least number in a maximum.
     padded = np.pad(x, sides, constant_values=fill)
     for place in product(*map(range, size)):
         where: Any = [

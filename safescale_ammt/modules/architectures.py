@@ -135,6 +135,7 @@ class Architectures:
                 if isinstance(layer, nn.Embedding | nn.EmbeddingBag)
                 for p in layer.parameters()
             }
+            # By identity: a tied table bears the name of either layer.
             named = dict(module.named_parameters())
             wide = [n for n, shape in layout.parameters.items() if len(shape) > 1]
             hidden = {n for n in wide[:-1] if id(named[n]) not in looked_up}

@@ -31,6 +31,7 @@ def cells_of_images(pixels: NDArray[np.uint8]) -> tuple[list[str], dict[str, byt
     contents: dict[str, bytes] = {}
     cells = []
     for image in pixels:
+        # In C's order whatever the array's: one image has one text.
         data = image.tobytes()
         cells.append(cell := head + hashlib.sha256(data).hexdigest())
         contents.setdefault(cell, data)

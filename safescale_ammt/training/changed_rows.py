@@ -71,6 +71,7 @@ def changed_copies(
             rows = ChangeableRows(
                 batch.features, threat := threats[copy % len(threats)], schema
             )
+            # Each copy draws anew, so that a row is seen changed in several ways.
             choices = drawn_choices(rows, threat.changes, rng)
             own = np.flatnonzero((choices >= 0).any(axis=1))
             if len(own):

@@ -110,6 +110,7 @@ class Muon(Adam):
         return [piece for piece in between if piece.start < piece.stop]
 
     def of_rows(self, rows: Tensor, decay: Tensor) -> Self:
+        """Returns the optimizer of some rows before its first step."""
         matrices = [self._matrices[i] for i in rows.tolist()]
         return type(self)(self.first[:0], decay, self._stability, matrices)
 

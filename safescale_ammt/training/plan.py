@@ -97,6 +97,7 @@ class Plan:
         since = step - begin
         # Plus one: step 0 would otherwise have rate 0 and be no step at all.
         warmup = min(1.0, (since + 1) / max(1, self.config.warmup_steps))
+        # A line falls at once and is still high near the end; a cosine is not.
         passed = since / (end - begin)
         falling = 1 - passed
         if self.config.schedule == "cosine":
