@@ -15,6 +15,8 @@ from safescale_ammt.errors import IntegrityError
 from safescale_ammt.files.canonical import canonical_json
 from safescale_ammt.files.typed_json import build
 
+SEED_BYTES = 32
+"""Of an HMAC by SHA-256, from which all draws follow."""
 METADATA = b"safescale.batteries"
 """Key of the evidence file's metadata that holds all batteries."""
 
@@ -88,9 +90,15 @@ def read(raw: bytes, where: str) -> dict[str, BatteryRecord]:
         IntegrityError: it is none.
     """
     try:
-        return {key: build(BatteryRecord, own) for key, own in json.loads(raw).items()}
+        found = {key: build(BatteryRecord, own) for key, own in json.loads(raw).items()}
+        seeds = {len(bytes.fromhex(own.seed)) for own in found.values()}
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise IntegrityError(
             f"{where} says of its attacks what cannot be read "
             f"({type(error).__name__}); judge the model anew."
         ) from None
+    if seeds - {SEED_BYTES} or len({own.seed for own in found.values()}) > 1:
+        raise IntegrityError(
+            f"{where} says of its attacks no one seed; judge the model anew."
+        )
+    return found

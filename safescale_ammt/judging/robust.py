@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from safescale_ammt.constitution.constitution import Constitution
 from safescale_ammt.constitution.corruptions import Corruptions
-from safescale_ammt.constitution.image_threats import ImageThreat
+from safescale_ammt.constitution.image_threats import TIERS, ImageThreat
 from safescale_ammt.constitution.principles import CERTIFIED as CERTIFIED_ACCURACY
 from safescale_ammt.constitution.principles import Constraint
 from safescale_ammt.data.counts import LEAST_SHOWN
@@ -89,6 +89,15 @@ def robust_table(evidence: Evidence, c: Constraint) -> GroupTable:
 def faults(evidence: Evidence) -> Iterator[str]:
     """Says where outcomes of attacks contradict the answers beside them."""
     right = evidence.prediction == evidence.label
+    for key, record in evidence.batteries.items():
+        words, codes = evidence.attacks.get(key, ((), np.zeros(0)))
+        attacked = [w for w in words if w == SURVIVED or w.startswith(BROKEN)]
+        met = np.isin(codes, [words.index(w) for w in attacked]).any()
+        unnamed = {w.removeprefix(BROKEN) for w in words if w.startswith(BROKEN)}
+        unnamed -= set(record.attacks)
+        # Rows that stand say nothing where nothing was tried, or nothing checked it.
+        if unnamed or (met and not (record.attacks and record.checks)):
+            yield f"The battery of attack {key} does not say what it tried."
     for key, (words, codes) in evidence.attacks.items():
         if corruptions_in(words):
             continue
@@ -124,9 +133,21 @@ def wrongly_drawn(evidence: Evidence, rows: NDArray[Any], holdout: str) -> str:
         if NOT_DRAWN not in words:
             return f"attack {key} does not say which rows it tried"
         tried = codes != words.index(NOT_DRAWN)
+        # How many rows are tried is no choice of who judges, either.
+        size = rows_tried(evidence, key)
+        if size is not None and int(tried.sum()) != size:
+            return f"attack {key} tried {int(tried.sum())} rows and not {size}"
         if not tried.all() and (tried != drawn(holdout, rows, int(tried.sum()))).any():
             return f"attack {key} tried other rows than the holdout's digest draws"
     return ""
+
+
+def rows_tried(evidence: Evidence, key: str) -> int | None:
+    """Returns how many rows an attack on images has to try, None of another attack."""
+    n = len(evidence.label)
+    if record := evidence.batteries.get(key):
+        return min(n, TIERS.get(record.threat.rpartition(" ")[2], 0))
+    return n if CERTIFIED in evidence.attacks[key][0] else None
 
 
 def attack_figures(evidence: Evidence, constitution: Constitution) -> dict[str, Any]:

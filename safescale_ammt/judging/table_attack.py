@@ -230,7 +230,8 @@ class _Block:
         """Answers rows (m,) changed by choices, and returns the harm of each (m,)."""
         score, prediction = self._answer(self._rows.changed(at, choices))
         label, positive = self._label[at], self._attack.positive
-        wrong = prediction != label
+        # An answer that is no number is right for no label.
+        wrong = (prediction != label) | ~np.isfinite(score)
         # Of one row the first change that breaks it counts, in the order of choices.
         rows, first = np.unique(at[wrong], return_index=True)
         by = self._attack.broken_by

@@ -56,7 +56,7 @@ from safescale_ammt.judging.evidence import (
 )
 from safescale_ammt.judging.findings import FAILS, HOLDS, UNDECIDED, Finding
 from safescale_ammt.judging.power.check import power_check
-from safescale_ammt.judging.robust import wrongly_drawn
+from safescale_ammt.judging.robust import faults, wrongly_drawn
 from safescale_ammt.judging.table_attack import SURVIVED, WRONG
 from safescale_ammt.model.fair_head import FairHead, Part
 from safescale_ammt.model.genome import Genome, shapes
@@ -249,6 +249,32 @@ def test_the_model_itself_has_the_last_word_on_each_broken_row() -> None:
     broken, _ = attacked(own, X, LABEL, LINF, SEED)
     assert (broken[LABEL == 1] < 0).all()
     assert (broken[LABEL == 0] >= 0).all()
+
+
+class Elsewhere(nn.Module):
+    """Turns its answer off the grid of bytes, by numbers that float32 has not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(PIXELS, 1)
+        with torch.no_grad():
+            self.layer.weight.fill_(40 / PIXELS)
+            self.layer.bias.fill_(-20.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        off = (255 * x - (255 * x).round()).abs().sum(1, keepdim=True)
+        turned = torch.relu(off - 1e-2) * 1e-30 * 1e-30 * 1e30 * 1e30 * 1e3
+        out: torch.Tensor = self.layer(x) * (1 - 2 * turned.clamp(0, 1))
+        return out
+
+
+def test_the_released_form_is_asked_itself_where_torch_s_form_is_another() -> None:
+    model = program(Elsewhere(), 1)
+    broken_by, record = attacked(model, X, LABEL, LINF, SEED)
+    assert (broken_by == record.attacks.index("drawn points")).all()
+    fine, same = attacked(of_brightness(), X, LABEL, LINF, SEED)
+    assert (fine < 0).all()
+    assert same.attacks[-1] == "drawn points"
 
 
 def test_the_same_seed_is_the_same_outcome() -> None:
@@ -657,3 +683,39 @@ def test_trees_and_own_modules_are_refused_before_anything_is_prepared() -> None
     battery.require_slopes(trees=False, own=True)
     with pytest.raises(ConstitutionError, match=r"training\.model is a module of your"):
         proof.require_slopes(trees=False, own=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"attacks": ()}, "does not say what it tried"),
+        ({"checks": ()}, "does not say what it tried"),
+        ({"threat": "linf 0.1 in [0, 1], battery none"}, "rows and not 0"),
+    ],
+)
+def test_a_record_of_a_battery_that_tried_nothing_is_found(
+    robust: Evidence, change: dict[str, Any], sentence: str
+) -> None:
+    ((key, record),) = robust.batteries.items()
+    forged = replace(robust, batteries={key: replace(record, **change)})
+    told = [*faults(forged), wrongly_drawn(forged, hashes(200), "holdout")]
+    assert any(sentence in each for each in told)
+    honest = [*faults(robust), wrongly_drawn(robust, hashes(200), "holdout")]
+    assert honest == [""]
+
+
+@pytest.mark.parametrize("seed", ["", "00", "zz" * 32])
+def test_a_seed_that_is_none_is_one_sentence(
+    robust: Evidence, tmp_path: Path, seed: str
+) -> None:
+    ((key, record),) = robust.batteries.items()
+    forged = replace(robust, batteries={key: replace(record, seed=seed)})
+    write_evidence(tmp_path / "e", forged, hashes(200))
+    with pytest.raises(IntegrityError, match="of its attacks"):
+        read_evidence(
+            tmp_path / "e",
+            {name: values for name, (values, _) in robust.groups.items()},
+            classes=("low", "high"),
+            positive="high",
+            attacks={n: words for n, (words, _) in robust.attacks.items()},
+        )

@@ -301,3 +301,13 @@ def test_rows_are_drawn_by_a_digest_whatever_their_order() -> None:
     # Equal rows are drawn one by one, not all or none.
     twins = found[:30].astype(int) + found[50:]
     assert 1 in twins
+
+
+def test_an_answer_that_is_no_number_is_right_for_no_class() -> None:
+    table = rows(age=[0.0, 5.0])
+    lost = attacked(
+        table,
+        threat(age={"by": 1, "step": 1}),
+        lambda c: np.where(c["age"] == 1, np.nan, 0.0),
+    )
+    assert lost == ["broken by age", SURVIVED]
