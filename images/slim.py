@@ -42,6 +42,9 @@ PATHS = (
     *(f"scipy/{name}" for name in ("signal", "stats", "special/cython_special*")),
     # pycryptodome: minio's ciphers stay; keys of people are checked by cryptography.
     *(f"Crypto/{name}" for name in ("IO", "Math", "PublicKey", "Signature")),
+    # argon2 is built against cffi and reads its backend alone, a library beside it.
+    "cffi",
+    "pycparser",
     "numpy/distutils",
     "numpy/_core/include",
     # kfp: inside a container its executor runs, which is in kfp.dsl.

@@ -8,8 +8,15 @@ from promises import constitution, evidence_of
 from safety_world import CLASSES, submission, write_model
 
 from safescale_ammt.constitution.constitution import Constitution
+from safescale_ammt.constitution.corruptions import Corruptions
 from safescale_ammt.constitution.image_threats import read_image_threat
-from safescale_ammt.constitution.principles import CERTIFIED, FLAGS, JUDGED, ROBUST
+from safescale_ammt.constitution.principles import (
+    CERTIFIED,
+    CORRUPTED,
+    FLAGS,
+    JUDGED,
+    ROBUST,
+)
 from safescale_ammt.constitution.promise_warnings import (
     NOTHING,
     promise_warnings,
@@ -18,6 +25,7 @@ from safescale_ammt.constitution.promise_warnings import (
 from safescale_ammt.constitution.table_threats import read_table_threat
 from safescale_ammt.data.counts import Counts
 from safescale_ammt.judging.assembly import assemble
+from safescale_ammt.judging.corrupting import words_of
 from safescale_ammt.judging.evidence import Evidence
 from safescale_ammt.judging.power.check import power_check
 from safescale_ammt.judging.usefulness import doubts
@@ -31,7 +39,7 @@ from safescale_ammt.reporting.wording import MEANS, decided
 REAL = {"metric": "accuracy", "threshold": 0.6}
 AT_LEAST = (
     *("accuracy", "auc", "balanced_accuracy", "precision", "recall", "dp_ratio"),
-    *(ROBUST, CERTIFIED),
+    *(ROBUST, CERTIFIED, CORRUPTED),
 )
 # Raised checks are counted, and no line above 0 is accepted.
 MEASURED = [metric for metric in JUDGED if metric != FLAGS]
@@ -80,6 +88,7 @@ def evidence() -> Evidence:
         attacks={
             read_table_threat(THREAT, "threat").key: (outcomes, wrong),
             read_image_threat(BALL, "threat", proven=True).key: (proofs, wrong),
+            Corruptions().key: (words_of(Corruptions()), wrong),
         },
     )
 
